@@ -1,0 +1,106 @@
+"""How a paper makes itself known: `papers/<name>/__init__.py` defines one `PAPER` object, found by looking.
+
+Nothing heavy is imported here or in a paper's `__init__` and `config.py` (no jax), so that `repro list` is instant;
+code is named by `"module:attribute"` strings and loaded by `load` when it is needed.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from repro import paths
+from repro.errors import UsageError, unknown
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named configuration. `make(suite, task)` returns the paper's frozen config dataclass; its docstring says what
+    the preset costs and reaches."""
+
+    make: Callable[[str, str], Any]
+    cost: str
+    """One line: hardware and time, e.g. "2 CPU cores, about 12 min"."""
+
+    @property
+    def doc(self) -> str:
+        """First line of the docstring of `make`."""
+        return (self.make.__doc__ or "").strip().splitlines()[0] if self.make.__doc__ else ""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Everything the suite needs to know of a paper."""
+
+    name: str
+    """Folder name, e.g. `dreamerv3`."""
+    title: str
+    bibtex: str
+    suites: Mapping[str, tuple[str, ...]]
+    """Suite -> tasks; names as in `results/published/<name>.csv`."""
+    default: tuple[str, str]
+    """Suite and task of a bare `repro reproduce <paper>`."""
+    presets: Mapping[str, Preset]
+    """Must hold `paper` and `cpu`; `fast` where it makes sense."""
+    reproduce: str
+    """`module:function` called as `f(config, run)` with a `repro.pipeline.run.Run`; trains, evaluates, returns the
+    `repro.pipeline.run.Result`."""
+    method: str = ""
+    """Method name of the published numbers this paper's runs are compared with (config may override)."""
+    parity: str = ""
+    """`module:CASES`, a mapping `config.function` -> `f(case) -> {output name: array}` (see `repro.interop.parity`)."""
+    importer: str = ""
+    """`module:function` called as `f(file, out)`: official checkpoint -> ours."""
+    bench: str = ""
+    """`module:function` called as `f(config) -> repro.pipeline.bench.Program`: the jitted pieces to time and compile."""
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    """Suite -> why it cannot run here (its published table and preset still exist)."""
+
+    def suite_of(self, task: str, suite: str | None = None) -> str:
+        """The suite a task belongs to; `suite` decides where several have it. Accepts `suite/task` too."""
+        hits = [s for s, tasks in self.suites.items() if task in tasks and suite in (None, s)]
+        if not hits:
+            if suite is not None and suite not in self.suites:
+                raise unknown(f"suite of {self.name}", suite, self.suites)
+            pool = self.suites[suite] if suite else [t for ts in self.suites.values() for t in ts]
+            raise unknown(f"task of {self.name}", task, set(pool))
+        return self.default[0] if self.default[0] in hits else hits[0]
+
+
+def load(reference: str) -> Any:
+    """The object behind `"module:attribute"`."""
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def papers_folder() -> Path:
+    """`papers/` of the checkout; `REPRO_PAPERS` names another one (a folder that holds paper packages)."""
+    return Path(os.environ.get("REPRO_PAPERS") or paths.ROOT / "papers")
+
+
+def papers() -> dict[str, Paper]:
+    """All papers, by name, in alphabetical order: every `papers/*/__init__.py` that defines `PAPER`."""
+    folder = papers_folder()
+    if str(folder.parent) not in sys.path:
+        sys.path.insert(0, str(folder.parent))
+    found = {}
+    for init in sorted(folder.glob("*/__init__.py")):
+        if "PAPER" in init.read_text():
+            paper = load(f"{folder.name}.{init.parent.name}:PAPER")
+            found[paper.name] = paper
+    return found
+
+
+def find(name: str) -> Paper:
+    """The paper called `name` (dashes and underscores are the same); `UsageError` names the nearest otherwise."""
+    known = papers()
+    wanted = name.replace("-", "_").lower()
+    for paper in known.values():
+        if paper.name.replace("-", "_") == wanted:
+            return paper
+    if not known:
+        raise UsageError(f"no paper found in {papers_folder()}")
+    raise unknown("paper", name, known)
