@@ -1,0 +1,95 @@
+"""The machine and the code a run ran on: compilation cache, hardware, package versions, commit."""
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from repro import paths
+
+
+def cpu_model() -> tuple[str, str]:
+    """Name of the processor and its feature flags (empty where the system does not tell)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine(), ""
+    fields = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+    return fields.get("model name") or platform.machine(), fields.get("flags") or fields.get("Features", "")
+
+
+def configure_jax() -> None:
+    """Keeps compiled programs in `.cache/xla/<jax version>-<processor>`; call it before the first program is compiled.
+
+    The folder names the processor because programs for another one are refused or slow. JAX's own defaults store
+    nothing that compiled in under a second, which is most of this suite. A folder set through
+    `JAX_COMPILATION_CACHE_DIR` is kept.
+    """
+    import jax
+
+    name, flags = cpu_model()
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    folder = f"{jax.__version__}-{slug}-{hashlib.sha256(flags.encode()).hexdigest()[:6]}"
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(paths.cache() / "xla" / folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def cpu_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe_hardware() -> dict[str, Any]:
+    """The record's `hardware`: platform, device_kind, device_count, cpu, cpu_cores. Starts JAX's backend."""
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "platform": device.platform,
+        "device_kind": device.device_kind,
+        "device_count": jax.device_count(),
+        "cpu": cpu_model()[0],
+        "cpu_cores": cpu_cores(),
+    }
+
+
+def versions(packages: Iterable[str] = ()) -> dict[str, str]:
+    """The record's `versions`: `python` and each installed one of `packages` (distribution names); others are left
+    out."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def code_version() -> dict[str, Any]:
+    """The record's `code`: `commit` (None if unknown) and `dirty` (True as well where nobody can tell).
+
+    What lies in `results/` does not make the tree dirty: runs write there. A copy of the code without git history
+    names its commit in `REPRO_COMMIT` (with `-dirty` at the end if it was changed).
+    """
+
+    def git(*args: str) -> str | None:
+        try:
+            run = subprocess.run(["git", "-C", str(paths.ROOT), *args], capture_output=True, text=True, timeout=30)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return run.stdout.strip() if run.returncode == 0 else None
+
+    top = git("rev-parse", "--show-toplevel")
+    if top and Path(top).resolve() == paths.ROOT:
+        status = git("status", "--porcelain", "--", ".", ":(exclude)results")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": status != ""}
+    named = os.environ.get("REPRO_COMMIT", "")
+    return {"commit": named.removesuffix("-dirty") or None, "dirty": not named or named.endswith("-dirty")}
