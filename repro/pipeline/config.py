@@ -1,0 +1,52 @@
+"""Settings of the training loop that every online agent shares (no jax here: `repro list` reads presets)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Budget, batch and storage of one run; a number that comes from a paper is set in that paper's `config.py`."""
+
+    steps: int
+    """Agent steps per seed, summed over its environments (after action repeat)."""
+    envs: int
+    """Environments per seed."""
+    train_ratio: float
+    """Trained time steps per agent step; updates per agent step = train_ratio / (batch_size * batch_length)."""
+    batch_size: int = 16
+    batch_length: int = 64
+    replay_context: int = 0
+    """Extra time steps before the trained ones, stored sequences are batch_length + replay_context long."""
+    replay_capacity: int = 1_000_000
+    """Time steps per seed, shared evenly by its environments; never more than the run can fill is allocated."""
+    replay_storage: Literal["device", "host"] = "device"
+    online_queue: bool = False
+    """Sample every newly completed sequence once before uniform sampling (DreamerV3)."""
+    driver: Literal["auto", "host", "fused"] = "auto"
+    """`fused` steps the environment inside the jitted program; `auto` does so where the environment can."""
+    seeds_map: Literal["auto", "vmap", "unroll"] = "auto"
+    """How the seeds axis is mapped, see `repro.pipeline.seeds`."""
+    log_seconds: float = 10.0
+    checkpoint_minutes: float = 5.0
+    predictions: bool = True
+    """Write open-loop predictions of the world model (GIF and TensorBoard) at the end of the run."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "envs", "batch_size", "batch_length", "replay_capacity"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.train_ratio < 0:
+            raise ValueError("train_ratio must not be negative")
+        if self.replay_capacity // self.envs < self.stored_length:
+            raise ValueError(f"replay_capacity must hold {self.stored_length} steps for each environment")
+
+    @property
+    def stored_length(self) -> int:
+        """Length of the sequences the replay returns."""
+        return self.batch_length + self.replay_context
+
+    @property
+    def updates_per_step(self) -> float:
+        """Gradient updates per agent step."""
+        return self.train_ratio / (self.batch_size * self.batch_length)
