@@ -1,0 +1,13 @@
+"""Tests run on the CPU and keep compiled programs in `.cache/`, so that a second run starts faster.
+
+Set through the environment, before anything imports JAX, so that the commands which tests start have it too.
+"""
+
+import os
+
+from repro import paths
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(paths.cache() / "xla-tests"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
