@@ -32,6 +32,24 @@ def to_json(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
+def from_json(template: C, data: Mapping[str, Any]) -> C:
+    """Inverse of `to_json`: the configuration of `template`'s types with the values of `data`.
+
+    Raises `UsageError` for a field that `template` does not have (written by another version).
+    """
+    known = {field.name for field in dataclasses.fields(template)}  # type: ignore[arg-type]
+    if unknown_fields := sorted(set(data) - known):
+        raise UsageError(f"stored configuration has unknown fields: {', '.join(unknown_fields)} (another version?)")
+    values = {}
+    for name, value in data.items():
+        current = getattr(template, name)
+        if dataclasses.is_dataclass(current):
+            values[name] = from_json(current, value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return dataclasses.replace(template, **values)  # type: ignore[type-var]
+
+
 def digest(config: Any) -> str:
     """First 12 hex digits of the sha256 of the configuration's canonical JSON."""
     text = json.dumps(to_json(config), sort_keys=True, separators=(",", ":"))
@@ -55,14 +73,19 @@ def deviations(config: Any, reference: Any, ignore: Sequence[str] = ()) -> dict[
 def override(config: C, assignments: Sequence[str]) -> C:
     """`config` with `key=value` assignments applied.
 
-    A key is a dotted field name (`agent.lr`) or an unambiguous ending of one (`lr`). Raises `UsageError` for a missing
+    A key is a dotted field name (`agent.lr`) or an unambiguous ending of one (`lr`). A method `with_<key>(text)` of the
+    configuration is used instead where there is one, for names that stand for several fields (`size=12M`). Raises `UsageError` for a missing
     `=`, an unknown or ambiguous key, or a value that does not fit the field's type.
     """
     for assignment in assignments:
         key, found, text = assignment.partition("=")
         if not found:
             raise UsageError(f"--set {assignment!r}: expected key=value, e.g. --set agent.lr=1e-4")
-        config = _replace(config, _resolve(key.strip(), flatten(config)), text.strip())
+        setter = getattr(config, f"with_{key.strip()}", None)
+        if setter is not None:
+            config = setter(text.strip())
+        else:
+            config = _replace(config, _resolve(key.strip(), flatten(config)), text.strip())
     return config
 
 

@@ -48,8 +48,13 @@ class Paper:
     reproduce: str
     """`module:function` called as `f(config, run)` with a `repro.pipeline.run.Run`; trains, evaluates, returns the
     `repro.pipeline.run.Result`."""
+    reference: Callable[[Any], Any] | None = None
+    """The paper's own configuration that a config is held against (default: the `paper` preset for its task)."""
     method: str = ""
     """Method name of the published numbers this paper's runs are compared with (config may override)."""
+    build: str = ""
+    """For online agents: `module:function` called as `f(config, env_seeds) -> (algorithm, environment)`; training,
+    evaluation and benchmark build their parts through it."""
     parity: str = ""
     """`module:CASES`, a mapping `config.function` -> `f(case) -> {output name: array}` (see `repro.interop.parity`)."""
     importer: str = ""
@@ -58,6 +63,12 @@ class Paper:
     """`module:function` called as `f(config) -> repro.pipeline.bench.Program`: the jitted pieces to time and compile."""
     unavailable: Mapping[str, str] = field(default_factory=dict)
     """Suite -> why it cannot run here (its published table and preset still exist)."""
+
+    def reference_for(self, config: Any) -> Any:
+        """The configuration whose differences from `config` a record lists as deviations."""
+        if self.reference is not None:
+            return self.reference(config)
+        return self.presets["paper"].make(config.suite, config.task)
 
     def suite_of(self, task: str, suite: str | None = None) -> str:
         """The suite a task belongs to; `suite` decides where several have it. Accepts `suite/task` too."""

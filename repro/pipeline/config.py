@@ -25,6 +25,8 @@ class LoopConfig:
     """Sample every newly completed sequence once before uniform sampling (DreamerV3)."""
     driver: Literal["auto", "host", "fused"] = "auto"
     """`fused` steps the environment inside the jitted program; `auto` does so where the environment can."""
+    fused_iterations: int = 16
+    """Fused iterations in one call of the program at most; the host looks at episodes and metrics between calls."""
     seeds_map: Literal["auto", "vmap", "unroll"] = "auto"
     """How the seeds axis is mapped, see `repro.pipeline.seeds`."""
     log_seconds: float = 10.0

@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-import sys
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,16 +166,7 @@ def finish(run: Run, results: Result | Sequence[Result]) -> list[Path]:
     results = [results] if isinstance(results, Result) else list(results)
     written = [records.save(record(run, result), run.results) for result in results]
     (run.folder / "record.json").write_text(json.dumps([str(path) for path in written]))
+    # Only the trained agent is kept: a loop checkpoint holds the whole replay.
+    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
     run.log.close()
     return written
-
-
-ReproduceFunction = Callable[[Any, Run], Result | list[Result]]
-
-
-def command_line(arguments: Sequence[str] | None = None) -> str:
-    """The command that is running, as one would type it again."""
-    import shlex
-
-    words = [w for w in (sys.argv[1:] if arguments is None else arguments) if w != "--resume"]
-    return shlex.join(["repro", *words])

@@ -1,0 +1,36 @@
+"""`repro evaluate`: evaluate the agent of a finished run again."""
+
+import argparse
+import json
+
+from repro.errors import UsageError
+
+HELP = "evaluate the kept agent of a run again by the paper's protocol"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("run", metavar="RUN", help="run folder, record file or record id")
+    parser.add_argument("--episodes", type=int, default=10, metavar="N", help="episodes per seed (default 10)")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the mean return of every seed; returns the exit code."""
+    if args.episodes < 1:
+        raise UsageError(f"--episodes must be at least 1, got {args.episodes}")
+
+    from repro import platform
+    from repro.pipeline import evaluate
+
+    platform.configure_jax()
+    folder = evaluate.find_run(args.run)
+    about, returns = evaluate.evaluate_run(folder, args.episodes)
+    if args.json:
+        print(json.dumps({"run": str(folder), "seeds": about["seeds"], "returns": returns}))
+        return 0
+    print(f"{about['paper']} {about['suite']}/{about['task']}, {args.episodes} new episodes a seed")
+    for seed, values in zip(about["seeds"], returns, strict=True):
+        mean = sum(values) / len(values)
+        print(f"seed {seed}: mean {mean:.1f}, min {min(values):.1f}, max {max(values):.1f}")
+    return 0
