@@ -24,20 +24,26 @@ def cpu_model() -> tuple[str, str]:
     return fields.get("model name") or platform.machine(), fields.get("flags") or fields.get("Features", "")
 
 
-def configure_jax() -> None:
-    """Keeps compiled programs in `.cache/xla/<jax version>-<processor>`; call it before the first program is compiled.
+def xla_cache() -> Path:
+    """Where compiled programs are kept: `.cache/xla/<jax version>-<processor>`.
 
-    The folder names the processor because programs for another one are refused or slow. JAX's own defaults store
-    nothing that compiled in under a second, which is most of this suite. A folder set through
+    The folder names the processor because programs for another one are refused or slow.
+    """
+    name, flags = cpu_model()
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return paths.cache() / "xla" / f"{metadata.version('jax')}-{slug}-{hashlib.sha256(flags.encode()).hexdigest()[:6]}"
+
+
+def configure_jax() -> None:
+    """Keeps compiled programs in `xla_cache()`; call it before the first program is compiled.
+
+    JAX's own defaults store nothing that compiled in under a second, which is most of this suite. A folder set through
     `JAX_COMPILATION_CACHE_DIR` is kept.
     """
     import jax
 
-    name, flags = cpu_model()
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    folder = f"{jax.__version__}-{slug}-{hashlib.sha256(flags.encode()).hexdigest()[:6]}"
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(paths.cache() / "xla" / folder))
+        jax.config.update("jax_compilation_cache_dir", str(xla_cache()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

@@ -5,9 +5,9 @@ Set through the environment, before anything imports JAX, so that the commands w
 
 import os
 
-from repro import paths
+from repro import platform
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(paths.cache() / "xla-tests"))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(platform.xla_cache()))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
