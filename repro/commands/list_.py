@@ -60,7 +60,7 @@ def show(paper: dict[str, Any], with_tasks: bool) -> str:
     lines += ["", f"  {'suite':<16}{'tasks':>5}  recorded"]
     for name, suite in paper["suites"].items():
         runs = sum(suite["records"].values())
-        state = f"{runs} runs of {len(suite['records'])} tasks" if runs else "-"
+        state = f"{_count(runs, 'run')} of {_count(len(suite['records']), 'task')}" if runs else "-"
         if suite["unavailable"]:
             state = f"cannot run here: {suite['unavailable']}"
         lines += _hang(f"  {name:<16}{len(suite['tasks']):>5}  ", state)
@@ -77,6 +77,10 @@ def show(paper: dict[str, Any], with_tasks: bool) -> str:
         lines += _hang(" " * 18, preset["doc"])
     lines += ["", f"  repro reproduce {paper['name']}    ({paper['default']})"]
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _hang(head: str, text: str) -> list[str]:
