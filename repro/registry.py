@@ -27,8 +27,8 @@ class Preset:
 
     @property
     def doc(self) -> str:
-        """First line of the docstring of `make`."""
-        return (self.make.__doc__ or "").strip().splitlines()[0] if self.make.__doc__ else ""
+        """First paragraph of the docstring of `make`, as one line."""
+        return " ".join((self.make.__doc__ or "").strip().split("\n\n")[0].split())
 
 
 @dataclass(frozen=True)

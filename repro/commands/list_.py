@@ -55,15 +55,15 @@ def describe(paper: registry.Paper) -> dict[str, Any]:
 
 def show(paper: dict[str, Any], with_tasks: bool) -> str:
     """A described paper as text of at most 80 columns."""
-    lines = [f"{paper['name']}: {paper['title']}"]
-    lines = textwrap.wrap(lines[0], 80, subsequent_indent="  ")
-    lines += ["", f"  {'suite':<16}{'tasks':>5}  recorded"]
+    width = max(map(len, [*paper["suites"], *paper["presets"]])) + 2
+    lines = [paper["name"], *_hang("  ", paper["title"])]
+    lines += ["", f"  {'suite':<{width}}tasks  recorded"]
     for name, suite in paper["suites"].items():
         runs = sum(suite["records"].values())
         state = f"{_count(runs, 'run')} of {_count(len(suite['records']), 'task')}" if runs else "-"
         if suite["unavailable"]:
             state = f"cannot run here: {suite['unavailable']}"
-        lines += _hang(f"  {name:<16}{len(suite['tasks']):>5}  ", state)
+        lines += _hang(f"  {name:<{width}}{len(suite['tasks']):>5}  ", state)
         if with_tasks:
             done = [f"{task}*" if task in suite["records"] else task for task in suite["tasks"]]
             lines += textwrap.wrap(
@@ -71,10 +71,10 @@ def show(paper: dict[str, Any], with_tasks: bool) -> str:
             )
     if with_tasks and any(suite["records"] for suite in paper["suites"].values()):
         lines.append("  * has a record")
-    lines += ["", f"  {'preset':<16}cost"]
+    lines += ["", f"  {'preset':<{width}}cost"]
     for name, preset in paper["presets"].items():
-        lines += _hang(f"  {name:<16}", preset["cost"])
-        lines += _hang(" " * 18, preset["doc"])
+        lines += _hang(f"  {name:<{width}}", preset["cost"])
+        lines += _hang(" " * (width + 2), preset["doc"])
     lines += ["", f"  repro reproduce {paper['name']}    ({paper['default']})"]
     return "\n".join(lines)
 
