@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import logging
 from pathlib import Path
@@ -31,11 +32,12 @@ class Checkpoints:
 
     def save(self, step: int, tree: Any, loose: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
         """Writes everything or nothing. `RunError` on a full disk."""
-        # An empty dict cannot be stored, and zero-length arrays are legal in `loose`.
-        loose = {"_": np.zeros(1, np.int8), **loose}
+        # Packed into one array of bytes: orbax stores neither empty dicts nor arrays without elements.
+        packed = io.BytesIO()
+        np.savez(packed, **loose)  # type: ignore[arg-type]
         args = ocp.args.Composite(
             tree=ocp.args.StandardSave(tree),
-            loose=ocp.args.StandardSave(loose),
+            loose=ocp.args.StandardSave({"npz": np.frombuffer(packed.getvalue(), np.uint8)}),
             meta=ocp.args.JsonSave(meta | {"config_hash": self.config_hash}),
         )
         try:
@@ -69,7 +71,8 @@ class Checkpoints:
                 f"checkpoint {self.folder / str(step)} belongs to configuration {found['meta']['config_hash']}, "
                 f"this run has {self.config_hash}; use the same preset and --set values, or start without --resume"
             )
-        loose = {name: np.asarray(value) for name, value in found["loose"].items() if name != "_"}
+        with np.load(io.BytesIO(np.asarray(found["loose"]["npz"]).tobytes())) as packed:
+            loose = dict(packed)
         return step, found["tree"], loose, found["meta"]
 
     def close(self) -> None:
