@@ -1,0 +1,390 @@
+"""The networks of DreamerV3: encoder, recurrent state-space model, decoder, heads. D = recurrent units, S x K = latents
+x classes, d = hidden width; features are the pair (deter `[..., D]`, stoch `[..., S*K]`)."""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from papers.dreamerv3.agent_config import (
+    ActorConfig,
+    AgentConfig,
+    DecoderConfig,
+    EncoderConfig,
+    HeadConfig,
+    RSSMConfig,
+)
+from repro.envs.base import Space, Spaces
+from repro.nn import conv
+from repro.nn.distributions import (
+    Bernoulli,
+    Categorical,
+    Forced,
+    Normal,
+    SquaredError,
+    SymlogSquaredError,
+    TwoHot,
+    bounded_normal,
+    categorical,
+    symexp_bins,
+)
+from repro.nn.layers import MLP, BlockLinear, Conv2D, Hidden, Linear, RMSNorm, symlog
+
+Features = tuple[jax.Array, jax.Array]
+Policy = dict[str, Categorical | Normal]
+
+
+def width(space: Space) -> int:
+    """Numbers that represent a value of `space`: one-hot for classes."""
+    return math.prod(space.shape) * (space.classes or 1)
+
+
+def vectorize(values: Mapping[str, jax.Array], spaces: Spaces, dtype: Any, squash: Any = None) -> jax.Array:
+    """Dict of `[..., *shape]` -> `[..., sum of widths]`: keys in sorted order, classes as one-hot."""
+    parts = []
+    for key in sorted(spaces):
+        space, x = spaces[key], values[key]
+        if space.classes:
+            x = jax.nn.one_hot(x, space.classes, dtype=dtype)
+        elif squash:
+            x = squash(x)
+        batch = x.shape[: x.ndim - len(space.shape) - bool(space.classes)]
+        parts.append(x.astype(dtype).reshape(*batch, width(space)))
+    return jnp.concatenate(parts, -1)
+
+
+class ConvBlock(nnx.Module):
+    """Convolution, RMSNorm over channels, activation."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, apply: Any, act: str, *, rngs: nnx.Rngs):
+        self.conv = Conv2D(inputs, outputs, kernel, apply, rngs=rngs)
+        self.norm = RMSNorm(outputs)
+        self.act = act
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[N, H, W, inputs]` -> `[N, H', W', outputs]`."""
+        return getattr(jax.nn, self.act)(self.norm(self.conv(x)))
+
+
+class Encoder(nnx.Module):
+    """Observations -> tokens: an MLP over all vector keys, convolutions over all image keys, concatenated."""
+
+    def __init__(self, config: EncoderConfig, spaces: Spaces, *, rngs: nnx.Rngs):
+        self.vectors = {k: s for k, s in sorted(spaces.items()) if not s.image}
+        self.images = {k: s for k, s in sorted(spaces.items()) if s.image}
+        self.squash = symlog if config.symlog else None
+        self.size = 0
+        if self.vectors:
+            inputs = sum(map(width, self.vectors.values()))
+            self.mlp = MLP(inputs, config.units, config.layers, config.act, rngs=rngs)
+            self.size += config.units
+        if self.images:
+            shapes = [s.shape for s in self.images.values()]
+            channels = [sum(s[2] for s in shapes)] + [config.depth * m for m in config.mults]
+            whole = [config.outer and stage == 0 for stage in range(len(config.mults))]
+            halve = partial(conv.conv2d, stride=2) if config.strided else conv.conv2d_pool
+            self.cnn = nnx.List(
+                [
+                    ConvBlock(i, o, config.kernel, conv.conv2d if w else halve, config.act, rngs=rngs)
+                    for i, o, w in zip(channels, channels[1:], whole, strict=False)
+                ]
+            )
+            scale = 2 ** whole.count(False)
+            self.size += math.prod(side // scale for side in shapes[0][:2]) * channels[-1]
+
+    def __call__(self, obs: Mapping[str, jax.Array], dtype: Any) -> jax.Array:
+        """Dict of `[..., *shape]` -> tokens `[..., size]` in the compute dtype."""
+        tokens = []
+        if self.vectors:
+            tokens.append(self.mlp(vectorize(obs, self.vectors, dtype, self.squash)))
+        if self.images:
+            x = jnp.concatenate([obs[k] for k in self.images], -1)
+            batch = x.shape[:-3]
+            x = x.reshape(-1, *x.shape[-3:]).astype(dtype) / 255 - 0.5
+            for block in self.cnn:
+                x = block(x)
+            tokens.append(x.reshape(*batch, -1))
+        return jnp.concatenate(tokens, -1)
+
+
+class Posterior(NamedTuple):
+    """What `RSSM.observe` found, `[B, T, ...]`."""
+
+    deter: jax.Array
+    stoch: jax.Array
+    """`[B, T, S*K]` one-hot with straight-through gradients."""
+    index: jax.Array
+    """`[B, T, S]` sampled classes."""
+    logits: jax.Array
+    """`[B, T, S, K]` before the uniform mixture."""
+
+
+class RSSM(nnx.Module):
+    """Recurrent state-space model with a block-diagonal GRU."""
+
+    def __init__(self, config: RSSMConfig, actions: int, tokens: int, *, rngs: nnx.Rngs):
+        c, d, flat = config, config.hidden, config.stoch * config.classes
+        self.config = config
+        hidden = partial(Hidden, act=c.act, rngs=rngs)
+        self.deter_embed = hidden(c.deter, d)
+        self.stoch_embed = hidden(flat, d)
+        self.action_embed = hidden(actions, d)
+        inputs = [c.deter + 3 * d * c.blocks] + [c.deter] * (c.core_layers - 1)
+        self.core_linear = nnx.List([BlockLinear(i, c.deter, c.blocks, rngs=rngs) for i in inputs])
+        self.core_norm = nnx.List([RMSNorm(c.deter) for _ in inputs])
+        self.gates = BlockLinear(c.deter, 3 * c.deter, c.blocks, rngs=rngs)
+        self.posterior = MLP(tokens if c.absolute else c.deter + tokens, d, c.posterior_layers, c.act, rngs=rngs)
+        self.posterior_logits = Linear(d, flat, scale=c.outscale, rngs=rngs)
+        self.prior = MLP(c.deter, d, c.prior_layers, c.act, rngs=rngs)
+        self.prior_logits = Linear(d, flat, scale=c.outscale, rngs=rngs)
+
+    def one_hot(self, index: jax.Array, dtype: Any) -> jax.Array:
+        """Class indices `[..., S]` -> `[..., S*K]`; -1 (no class yet) gives zeros."""
+        return jax.nn.one_hot(index, self.config.classes, dtype=dtype).reshape(*index.shape[:-1], -1)
+
+    def distribution(self, logits: jax.Array) -> Categorical:
+        """Latent distribution of `[..., S, K]` logits, with the uniform mixture."""
+        return categorical(logits, self.config.unimix)
+
+    def action_part(self, action: jax.Array) -> jax.Array:
+        """What the action vector `[..., A]` adds to the core's first layer, `[..., D]`: nothing in it recurs."""
+        action = action / lax.stop_gradient(jnp.maximum(1, jnp.abs(action)))
+        _, _, _, rows = self._core_kernels()
+        return self.action_embed(action) @ rows + self.core_linear[0].bias[...]
+
+    def token_part(self, tokens: jax.Array) -> jax.Array:
+        """What the tokens add to the posterior's first layer, `[..., d]`."""
+        linear = self.posterior.layers[0].linear
+        return tokens @ linear.kernel[...][-tokens.shape[-1] :] + linear.bias[...]
+
+    def core(self, deter: jax.Array, stoch: jax.Array, action_part: jax.Array) -> jax.Array:
+        """Next deter `[..., D]` from deter, stoch `[..., S*K]` and `action_part(action)`."""
+        act = getattr(jax.nn, self.config.act)
+        recurrent, deter_rows, stoch_rows, _ = self._core_kernels()
+        x = self._blocks(deter, recurrent) + action_part
+        x = x + self.deter_embed(deter) @ deter_rows + self.stoch_embed(stoch) @ stoch_rows
+        x = act(self.core_norm[0](x))
+        for linear, norm in zip(self.core_linear[1:], self.core_norm[1:], strict=True):
+            x = act(norm(linear(x)))
+        kernel, bias = self._gate_weights()
+        reset, cand, update = (self._blocks(x, kernel[:, :, i]) + bias[i] for i in range(3))
+        update = jax.nn.sigmoid(update - 1)
+        return update * jnp.tanh(jax.nn.sigmoid(reset) * cand) + (1 - update) * deter
+
+    def posterior_of(self, deter: jax.Array, token_part: jax.Array) -> jax.Array:
+        """Posterior logits `[..., S, K]`."""
+        first, *rest = self.posterior.layers
+        x = token_part
+        if not self.config.absolute:
+            x = deter @ first.linear.kernel[...][: deter.shape[-1]] + x
+        x = first.activate(x)
+        for layer in rest:
+            x = layer(x)
+        return self._split(self.posterior_logits(x))
+
+    def prior_of(self, deter: jax.Array) -> jax.Array:
+        """Prior logits `[..., S, K]`."""
+        return self._split(self.prior_logits(self.prior(deter)))
+
+    def observe(
+        self,
+        start: Features,
+        tokens: jax.Array,
+        action: jax.Array,
+        reset: jax.Array,
+        noise: jax.Array | Forced,
+    ) -> Posterior:
+        """Filters sequences: `start` `[B, ...]`, tokens, previous action vectors, resets, noise `[B, T, ...]`.
+
+        Where `reset`, state and previous action count as zero.
+        """
+        action = jnp.where(reset[..., None], 0, action)
+
+        def step(carry: Features, now: Any) -> tuple[Features, Posterior]:
+            action_part, token_part, reset, noise = now
+            deter, stoch = (jnp.where(reset[:, None], 0, x) for x in carry)
+            deter = self.core(deter, stoch, action_part)
+            logits = self.posterior_of(deter, token_part)
+            dist = self.distribution(logits)
+            index = dist.sample(noise)
+            stoch = dist.straight_through(index).reshape(stoch.shape).astype(deter.dtype)
+            return (deter, stoch), Posterior(deter, stoch, index, logits)
+
+        inputs = (self.action_part(action), self.token_part(tokens), reset, noise)
+        _, outputs = lax.scan(step, start, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), inputs))
+        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), outputs)
+
+    def _split(self, logits: jax.Array) -> jax.Array:
+        return logits.reshape(*logits.shape[:-1], self.config.stoch, self.config.classes)
+
+    def _blocks(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        y = jnp.einsum("...bi,bio->...bo", x.reshape(*x.shape[:-1], kernel.shape[0], -1), kernel)
+        return y.reshape(*y.shape[:-2], -1)
+
+    def _core_kernels(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        # Each block of the first layer sees its own units and the same three embeddings: rows for the units stay
+        # block-diagonal, rows for an embedding of all blocks together are one dense matrix [d, D].
+        kernel, d = self.core_linear[0].kernel[...], self.config.hidden
+        recurrent, shared = kernel[:, : -3 * d], kernel[:, -3 * d :]
+        dense = shared.swapaxes(0, 1).reshape(3 * d, -1)
+        return recurrent, dense[:d], dense[d : 2 * d], dense[2 * d :]
+
+    def _gate_weights(self) -> tuple[jax.Array, jax.Array]:
+        # Stored block by block, in each block reset, candidate, update; used as [blocks, in, gate, out], [gate, D].
+        kernel, bias = self.gates.kernel[...], self.gates.bias[...]
+        blocks, inputs, outputs = kernel.shape
+        bias = bias.reshape(blocks, 3, outputs // 3).swapaxes(0, 1).reshape(3, -1)
+        return kernel.reshape(blocks, inputs, 3, outputs // 3), bias
+
+
+class Decoder(nnx.Module):
+    """Features -> one distribution a key of the observation."""
+
+    def __init__(self, config: DecoderConfig, spaces: Spaces, rssm: RSSMConfig, *, rngs: nnx.Rngs):
+        c, flat = config, rssm.stoch * rssm.classes
+        self.config = config
+        self.vectors = {k: s for k, s in spaces.items() if not s.image}
+        self.images = {k: s for k, s in spaces.items() if s.image}
+        if self.vectors:
+            self.mlp = MLP(flat + rssm.deter, c.units, c.layers, c.act, rngs=rngs)
+            self.vector = nnx.Dict(
+                {k: Linear(c.units, width(s), scale=c.outscale, rngs=rngs) for k, s in self.vectors.items()}
+            )
+        if self.images:
+            scale = 2 ** (len(c.mults) - c.outer)
+            side = [x // scale for x in next(iter(self.images.values())).shape[:2]]
+            channels = [c.depth * m for m in reversed(c.mults)]
+            self.map_shape = (*side, channels[0])
+            self.deter_map = BlockLinear(rssm.deter, math.prod(self.map_shape), c.blocks, rngs=rngs)
+            self.stoch_hidden = Hidden(flat, 2 * c.units, c.act, rngs=rngs)
+            self.stoch_map = Linear(2 * c.units, math.prod(self.map_shape), rngs=rngs)
+            self.map_norm = RMSNorm(channels[0])
+            double = conv.insert_conv2d if c.strided else conv.upsample_conv2d
+            self.cnn = nnx.List(
+                [
+                    ConvBlock(i, o, c.kernel, double, c.act, rngs=rngs)
+                    for i, o in zip(channels, channels[1:], strict=False)
+                ]
+            )
+            last = conv.conv2d if c.outer else double
+            outputs = sum(s.shape[2] for s in self.images.values())
+            self.image = Conv2D(channels[-1], outputs, c.kernel, last, scale=c.outscale, rngs=rngs)
+
+    def __call__(self, features: Features) -> dict[str, Any]:
+        """Features `[..., D]`, `[..., S*K]` -> key: distribution of `[..., *shape]`; images in [0, 1]."""
+        deter, stoch = features
+        batch = deter.shape[:-1]
+        outputs: dict[str, Any] = {}
+        if self.vectors:
+            x = self.mlp(stoch, deter)
+            for key, space in self.vectors.items():
+                y = self.vector[key](x).astype(jnp.float32)
+                if space.classes:
+                    outputs[key] = categorical(y.reshape(*batch, *space.shape, space.classes))
+                else:
+                    squared = SymlogSquaredError if self.config.symlog else SquaredError
+                    outputs[key] = squared(y.reshape(*batch, *space.shape))
+        if self.images:
+            image = self._image(deter.reshape(-1, deter.shape[-1]), stoch.reshape(-1, stoch.shape[-1]))
+            image = image.astype(jnp.float32).reshape(*batch, *image.shape[1:])
+            start = 0
+            for key, space in self.images.items():
+                outputs[key] = SquaredError(image[..., start : start + space.shape[2]])
+                start += space.shape[2]
+        return outputs
+
+    def _image(self, deter: jax.Array, stoch: jax.Array) -> jax.Array:
+        # The block-linear map yields (block, row, column, channel of the block): blocks side by side as channels.
+        height, wide, channels = self.map_shape
+        blocks = self.config.blocks
+        x = self.deter_map(deter).reshape(-1, blocks, height, wide, channels // blocks)
+        x = jnp.moveaxis(x, 1, 3).reshape(-1, *self.map_shape)
+        x = x + self.stoch_map(self.stoch_hidden(stoch)).reshape(x.shape)
+        x = getattr(jax.nn, self.config.act)(self.map_norm(x))
+        for block in self.cnn:
+            x = block(x)
+        return jax.nn.sigmoid(self.image(x))
+
+
+class Head(nnx.Module):
+    """An MLP over the features and one linear output."""
+
+    def __init__(self, config: HeadConfig, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+        self.mlp = MLP(inputs, config.units, config.layers, config.act, rngs=rngs)
+        self.out = Linear(config.units, outputs, scale=config.outscale, rngs=rngs)
+
+    def __call__(self, features: Features) -> jax.Array:
+        """`[..., outputs]` in float32."""
+        return self.out(self.mlp(*features)).astype(jnp.float32)
+
+
+class ScalarHead(Head):
+    """A scalar as a symexp two-hot distribution: reward, value."""
+
+    def __init__(self, config: HeadConfig, inputs: int, *, rngs: nnx.Rngs):
+        super().__init__(config, inputs, config.bins, rngs=rngs)
+        self.bins = config.bins
+
+    def __call__(self, features: Features) -> TwoHot:
+        """Distribution over `[...]`."""
+        return TwoHot(super().__call__(features), jnp.asarray(symexp_bins(self.bins)))
+
+
+class ContinueHead(Head):
+    """Probability that the episode goes on."""
+
+    def __init__(self, config: HeadConfig, inputs: int, *, rngs: nnx.Rngs):
+        super().__init__(config, inputs, 1, rngs=rngs)
+
+    def __call__(self, features: Features) -> Bernoulli:
+        """Distribution over `[...]`."""
+        return Bernoulli(super().__call__(features)[..., 0])
+
+
+class Actor(nnx.Module):
+    """Policy: one distribution a key of the action."""
+
+    def __init__(self, config: ActorConfig, inputs: int, spaces: Spaces, *, rngs: nnx.Rngs):
+        self.config = config
+        self.spaces = dict(sorted(spaces.items()))
+        self.mlp = MLP(inputs, config.units, config.layers, config.act, rngs=rngs)
+        heads = {}
+        for key, space in self.spaces.items():
+            names = ["logits"] if space.discrete else ["mean", "std"]
+            outputs = {n: Linear(config.units, width(space), scale=config.outscale, rngs=rngs) for n in names}
+            heads[key] = nnx.Dict(outputs)
+        self.heads = nnx.Dict(heads)
+
+    def __call__(self, features: Features) -> Policy:
+        """Distributions over `[..., *shape]`."""
+        x = self.mlp(*features)
+        policy: Policy = {}
+        for key, space in self.spaces.items():
+            classes = (space.classes,) if space.classes else ()
+            shape = (*x.shape[:-1], *space.shape, *classes)
+            outputs = {n: linear(x).reshape(shape) for n, linear in self.heads[key].items()}
+            if space.discrete:
+                policy[key] = categorical(outputs["logits"], self.config.unimix)
+            else:
+                policy[key] = bounded_normal(outputs["mean"], outputs["std"], self.config.min_std, self.config.max_std)
+        return policy
+
+
+class Networks(nnx.Module):
+    """All networks that the optimiser trains."""
+
+    def __init__(self, config: AgentConfig, obs_spaces: Spaces, action_spaces: Spaces, *, rngs: nnx.Rngs):
+        rssm = config.rssm
+        features = rssm.deter + rssm.stoch * rssm.classes
+        self.encoder = Encoder(config.encoder, obs_spaces, rngs=rngs)
+        self.rssm = RSSM(rssm, sum(map(width, action_spaces.values())), self.encoder.size, rngs=rngs)
+        self.decoder = Decoder(config.decoder, obs_spaces, rssm, rngs=rngs)
+        self.reward = ScalarHead(config.reward, features, rngs=rngs)
+        self.continuation = ContinueHead(config.continuation, features, rngs=rngs)
+        self.actor = Actor(config.actor, features, action_spaces, rngs=rngs)
+        self.critic = ScalarHead(config.critic, features, rngs=rngs)

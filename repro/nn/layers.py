@@ -1,0 +1,123 @@
+"""Layers of the Dreamer line. Kernels and inputs share the compute dtype; parameters are created in float32."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+Conv = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def truncated_normal(key: jax.Array, shape: Sequence[int], fan_in: int, scale: float = 1.0) -> jax.Array:
+    """Normal truncated at two standard deviations with standard deviation `scale / sqrt(fan_in)`."""
+    # 1.1368 undoes what the truncation takes from the standard deviation.
+    return jax.random.truncated_normal(key, -2.0, 2.0, shape) * (1.1368 * scale / math.sqrt(fan_in))
+
+
+def symlog(x: jax.Array) -> jax.Array:
+    """sign(x) ln(1 + |x|): compresses large magnitudes (DreamerV3, eq. 9)."""
+    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+
+
+def symexp(x: jax.Array) -> jax.Array:
+    """Inverse of `symlog`."""
+    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+
+
+class Linear(nnx.Module):
+    """`[..., inputs] -> [..., outputs]`, with bias. The inputs may come in parts, which are not concatenated."""
+
+    def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(truncated_normal(rngs.params(), (inputs, outputs), inputs, scale))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, *parts: jax.Array) -> jax.Array:
+        """Affine map of the concatenation of `parts` over the last axis."""
+        kernel, start = self.kernel[...], 0
+        y = self.bias[...]
+        for x in parts:
+            y = x @ kernel[start : start + x.shape[-1]] + y
+            start += x.shape[-1]
+        return y
+
+
+class BlockLinear(nnx.Module):
+    """Block-diagonal affine map: block b of the outputs sees block b of the inputs only.
+
+    The kernel is `[blocks, inputs / blocks, outputs / blocks]`. Its initial scale counts all inputs, not those of one
+    block, so weights are sqrt(blocks) smaller than block-wise initialisation would make them (DreamerV3's code).
+    """
+
+    def __init__(self, inputs: int, outputs: int, blocks: int, *, scale: float = 1.0, rngs: nnx.Rngs):
+        shape = (blocks, inputs // blocks, outputs // blocks)
+        self.kernel = nnx.Param(truncated_normal(rngs.params(), shape, inputs, scale))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[..., inputs] -> [..., outputs]`."""
+        blocks, inputs, _ = self.kernel.shape
+        y = jnp.einsum("...bi,bio->...bo", x.reshape(*x.shape[:-1], blocks, inputs), self.kernel[...])
+        return y.reshape(*y.shape[:-2], -1) + self.bias[...]
+
+
+class Conv2D(nnx.Module):
+    """2-D convolution with bias; `apply(x, kernel)` is one of `repro.nn.conv`."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, apply: Conv, *, scale: float = 1.0, rngs: nnx.Rngs):
+        shape = (kernel, kernel, inputs, outputs)
+        self.kernel = nnx.Param(truncated_normal(rngs.params(), shape, kernel * kernel * inputs, scale))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+        self.apply = apply
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[N, H, W, inputs]` -> `[N, H', W', outputs]`."""
+        return self.apply(x, self.kernel[...]) + self.bias[...]
+
+
+class RMSNorm(nnx.Module):
+    """x / sqrt(mean(x^2) + eps) * scale over the last axis, computed in float32."""
+
+    def __init__(self, units: int, *, eps: float = 1e-4):
+        self.scale = nnx.Param(jnp.ones(units))
+        self.eps = eps
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Keeps shape and dtype."""
+        y = x.astype(jnp.float32)
+        y = y * (lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps) * self.scale[...])
+        return y.astype(x.dtype)
+
+
+class Hidden(nnx.Module):
+    """A hidden layer: linear map, RMSNorm, activation (a name in `jax.nn`)."""
+
+    def __init__(self, inputs: int, units: int, act: str = "silu", *, rngs: nnx.Rngs):
+        self.linear = Linear(inputs, units, rngs=rngs)
+        self.norm = RMSNorm(units)
+        self.act = act
+
+    def __call__(self, *parts: jax.Array) -> jax.Array:
+        """`[..., inputs] -> [..., units]`."""
+        return self.activate(self.linear(*parts))
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        """What follows the linear map."""
+        return getattr(jax.nn, self.act)(self.norm(x))
+
+
+class MLP(nnx.Module):
+    """`layers` hidden layers of `units`."""
+
+    def __init__(self, inputs: int, units: int, layers: int, act: str = "silu", *, rngs: nnx.Rngs):
+        widths = [inputs] + [units] * layers
+        self.layers = nnx.List([Hidden(i, o, act, rngs=rngs) for i, o in itertools.pairwise(widths)])
+
+    def __call__(self, *parts: jax.Array) -> jax.Array:
+        """`[..., inputs] -> [..., units]`; at least one layer."""
+        for layer in self.layers:
+            parts = (layer(*parts),)
+        return parts[0]

@@ -1,0 +1,27 @@
+"""Returns computed backwards over a trajectory."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def lambda_return(
+    reward: jax.Array, live: jax.Array, mix: jax.Array | float, bootstrap: jax.Array, axis: int = 1
+) -> jax.Array:
+    """R_t = r_{t+1} + live_{t+1} [(1 - mix_{t+1}) v_{t+1} + mix_{t+1} R_{t+1}], R_{T-1} = v_{T-1}.
+
+    All arrays have T entries along `axis` (`mix` may be a number); the result has T-1. `live` is discount times
+    probability of going on, `mix` the lambda of TD(lambda), 0 where the trace must not pass (Dreamer, eq. 6;
+    DreamerV3, eq. 7). The value of the state itself is not used.
+    """
+    reward, live, bootstrap = (jnp.moveaxis(x, axis, 0) for x in (reward, live, bootstrap))
+    mix = jnp.broadcast_to(jnp.moveaxis(mix, axis, 0) if isinstance(mix, jax.Array) else mix, reward.shape)
+    fixed = reward[1:] + live[1:] * (1 - mix[1:]) * bootstrap[1:]
+    passed = live[1:] * mix[1:]
+
+    def step(later: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        value = now[0] + now[1] * later
+        return value, value
+
+    _, returns = lax.scan(step, bootstrap[-1], (fixed, passed), reverse=True, unroll=16)
+    return jnp.moveaxis(returns, 0, axis)
