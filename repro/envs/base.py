@@ -57,6 +57,13 @@ Actions = dict[str, Any]
 """Key -> `[N, *shape]`; int32 for discrete keys, float32 in [-1, 1] otherwise."""
 
 
+class EnvironmentInfo(NamedTuple):
+    """For the run record: what defined the environment."""
+
+    package_versions: dict[str, str]
+    settings: dict[str, Any]
+
+
 class HostEnv(Protocol):
     """N environments stepped by the host (C++ or Python); arrays are NumPy."""
 
@@ -68,7 +75,9 @@ class HostEnv(Protocol):
         """Starts all episodes anew from the environments' seeds."""
         ...
 
-    def step(self, actions: Actions) -> TimeStep: ...
+    def step(self, actions: Actions) -> TimeStep:
+        """One agent step of every environment."""
+        ...
 
     def state(self) -> dict[str, np.ndarray]:
         """What `restore` needs to continue exactly (arrays only, so that it can be checkpointed)."""
@@ -78,11 +87,22 @@ class HostEnv(Protocol):
         """Continues from `state` in a freshly made environment; returns the time step that was current."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Frees emulators, simulators and renderers."""
+        ...
+
+    def info(self) -> EnvironmentInfo:
+        """Package versions and settings."""
+        ...
 
 
 class JaxEnv(Protocol):
-    """N environments stepped inside `jit`: pure functions over a state pytree with leading axis N."""
+    """N environments stepped inside `jit`: functions over an opaque state pytree.
+
+    Pure-JAX states are plain arrays with leading axis N. The state of an emulator behind an XLA handle holds a pointer:
+    it must be threaded through like any state, never be copied or go under `vmap`, and a checkpoint must hold
+    `save(state)` in its place.
+    """
 
     num_envs: int
     obs_spaces: Spaces
@@ -92,14 +112,25 @@ class JaxEnv(Protocol):
         """State and first time step from the environments' seeds."""
         ...
 
-    def step(self, state: Any, actions: Actions) -> tuple[Any, TimeStep]: ...
+    def step(self, state: Any, actions: Actions) -> tuple[Any, TimeStep]:
+        """One agent step of every environment."""
+        ...
 
+    def save(self, state: Any) -> Any:
+        """What `load` needs to continue exactly: a pytree of arrays, without pointers. Not for use inside `jit`."""
+        ...
 
-class EnvironmentInfo(NamedTuple):
-    """For the run record: what defined the environment."""
+    def load(self, saved: Any) -> Any:
+        """The state again, in this or a freshly made environment. Not for use inside `jit`."""
+        ...
 
-    package_versions: dict[str, str]
-    settings: dict[str, Any]
+    def close(self) -> None:
+        """Frees emulators, simulators and renderers."""
+        ...
+
+    def info(self) -> EnvironmentInfo:
+        """Package versions and settings."""
+        ...
 
 
 def actions_like(spaces: Spaces, num_envs: int) -> dict[str, np.ndarray]:

@@ -1,0 +1,66 @@
+"""One door to all environments."""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, cast
+
+from repro.envs import settings as sets
+from repro.envs import tasks as names
+from repro.envs.base import HostEnv, JaxEnv
+from repro.envs.settings import EnvSettings
+from repro.errors import UsageError
+
+SINGLE = {
+    "dmc_proprio": ("repro.envs.dmc", "DMCEnv"),
+    "dmc_vision": ("repro.envs.dmc", "DMCEnv"),
+}
+"""Suites of Python environments: module and class, called as `cls(task, seed, settings)`."""
+
+PURE_JAX = {
+    "catch": ("repro.envs.catch", "Catch"),
+    "gymnax": ("repro.envs.gymnax", "GymnaxEnv"),
+    "minatar": ("repro.envs.gymnax", "GymnaxEnv"),
+}
+"""Suites of pure-JAX environments: module and class, called as `cls(task, settings)`."""
+
+
+def make(
+    suite: str, task: str, seeds: Sequence[int], settings: EnvSettings | None = None, *, prefer_jit: bool = False
+) -> HostEnv | JaxEnv:
+    """N = len(seeds) environments; environment i depends on `seeds[i]` alone and equals a single one with that seed.
+
+    `settings` default to those of DreamerV3 (2025) for the suite. Pure-JAX suites give a `JaxEnv`, the others a
+    `HostEnv`; with `prefer_jit` Atari gives a `JaxEnv` too where the settings allow it (`atari_jax.supports`).
+
+    Raises `UsageError` for an unknown suite or task, bad seeds, and missing packages or libraries.
+    """
+    task = names.find(suite, task)
+    settings = settings or sets.default(suite)
+    if not seeds or not all(0 <= int(seed) < 2**31 for seed in seeds):
+        raise UsageError(f"seeds must be one or more integers from 0 to 2147483647, not {list(seeds)}")
+    seeds = [int(seed) for seed in seeds]
+    if suite in ("atari100k", "atari_200m"):
+        from repro.envs.atari import AtariEnv
+
+        return AtariEnv(task, seeds, settings)
+    if suite in PURE_JAX:
+        from repro.envs.jax_env import JaxVectorEnv
+
+        return JaxVectorEnv(_load(PURE_JAX[suite])(task, settings), seeds)
+    from repro.envs.python_env import PythonVectorEnv
+
+    return PythonVectorEnv([_load(SINGLE[suite])(task, seed, settings) for seed in seeds])
+
+
+def as_host(env: HostEnv | JaxEnv) -> HostEnv:
+    """The environment as one that the host steps; a `JaxEnv` is stepped by a jitted call."""
+    if hasattr(env, "reset"):
+        return cast(HostEnv, env)
+    from repro.envs.jax_env import HostFromJax
+
+    return HostFromJax(cast(JaxEnv, env))
+
+
+def _load(reference: tuple[str, str]) -> Any:
+    module, name = reference
+    return getattr(importlib.import_module(module), name)
