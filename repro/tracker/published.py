@@ -23,6 +23,17 @@ ROW_COLUMNS = (
 CURVE_COLUMNS = ("suite", "task", "method", "step", "step_unit", "mean", "std", "seeds", "source")
 SEED_COLUMNS = ("suite", "task", "method", "seed", "value", "budget", "budget_unit", "source")
 
+AGGREGATES = frozenset(
+    "mean_hns median_hns iqm_hns optimality_gap mean_capped_hns record_mean clipped_record_mean mean_return "
+    "median_return mean_normalized task_mean".split()
+)
+"""Rows under these task names are computed over the tasks of their suite."""
+
+
+def is_aggregate(task: str) -> bool:
+    """Whether a row's "task" is a number over many tasks."""
+    return task in AGGREGATES or task.startswith("category_")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -89,9 +100,9 @@ class PublishedTable:
 
     def tasks(self, suite: str, method: str, metric: str = "episode_return") -> list[str]:
         """Tasks of a suite for which the method has a published number, in the paper's order."""
-        return list(
-            dict.fromkeys(r.task for r in self.rows if (r.suite, r.method, r.metric) == (suite, method, metric))
-        )
+        wanted = (suite, method, metric)
+        rows = (r for r in self.rows if (r.suite, r.method, r.metric) == wanted and not is_aggregate(r.task))
+        return list(dict.fromkeys(r.task for r in rows))
 
     def row(
         self, suite: str, task: str, method: str, metric: str = "episode_return", budget: float | None = None
@@ -186,6 +197,16 @@ def load(paper: str) -> PublishedTable:
         raise unknown("paper", paper, papers())
     parts = (base / f"{name}{part}" for part in (".json", ".csv", "_curves.csv", "_per_seed.csv"))
     return _load(base, name, tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in parts))
+
+
+def load_or_empty(paper: str) -> PublishedTable:
+    """As `load`; a paper without published numbers has an empty table."""
+    name = paper.replace("-", "_").lower()
+    if (folder() / f"{name}.json").exists():
+        return load(name)
+    return PublishedTable(
+        name, (), {}, {}, {"title": name, "name": name, "bibtex": "", "repository": "", "method": name, "suites": {}}
+    )
 
 
 @functools.lru_cache(maxsize=32)
