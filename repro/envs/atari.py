@@ -164,7 +164,7 @@ class AtariEnv:
             self._lives = np.where(begins, self._info["lives"], self._lives)
 
     def _reset_seeded(self, mask: np.ndarray) -> None:
-        seeds = [_seed(self._seeds[i], self._resets[i]) for i in np.flatnonzero(mask)]
+        seeds = [reseed(self._seeds[i], self._resets[i]) for i in np.flatnonzero(mask)]
         self._reset(mask, np.array(seeds))
         self._require_noop(mask)
         self._over, self._library_over, self._lost = (x & ~mask for x in (self._over, self._library_over, self._lost))
@@ -226,7 +226,7 @@ def vector_env(game: str, num_envs: int, settings: EnvSettings) -> Any:
     )
 
 
-def _seed(seed: int, resets: int) -> int:
+def reseed(seed: int, resets: int) -> int:
     """Seed of a game's (resets + 1)-th seeded reset."""
     return seed if resets == 0 else int(np.random.SeedSequence([seed, resets]).generate_state(1)[0]) & (2**31 - 1)
 

@@ -40,6 +40,11 @@ def make(
         raise UsageError(f"seeds must be one or more integers from 0 to 2147483647, not {list(seeds)}")
     seeds = [int(seed) for seed in seeds]
     if suite in ("atari100k", "atari_200m"):
+        if prefer_jit:
+            from repro.envs.atari_jax import AtariJaxEnv, supports
+
+            if supports(settings):
+                return AtariJaxEnv(task, seeds, settings)
         from repro.envs.atari import AtariEnv
 
         return AtariEnv(task, seeds, settings)
