@@ -29,13 +29,15 @@ class LoopConfig:
     """Fused iterations in one call of the program at most; the host looks at episodes and metrics between calls."""
     seeds_map: Literal["auto", "vmap", "unroll"] = "auto"
     """How the seeds axis is mapped, see `repro.pipeline.seeds`."""
+    data_parallel: int = 1
+    """Devices that share the batch of each seed (`repro.scale.mesh`); the others take further seeds."""
     log_seconds: float = 10.0
     checkpoint_minutes: float = 5.0
     predictions: bool = True
     """Write open-loop predictions of the world model (GIF and TensorBoard) at the end of the run."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "envs", "batch_size", "batch_length", "replay_capacity"):
+        for name in ("steps", "envs", "batch_size", "batch_length", "replay_capacity", "data_parallel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.train_ratio < 0:

@@ -5,19 +5,21 @@ every environment and U updates. `host`: the host steps the environments and cal
 the update is dispatched before the environments are stepped, so both run at the same time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from repro.envs.base import HostEnv, JaxEnv, TimeStep
 from repro.pipeline import seeds as seeding
 from repro.pipeline.algorithm import Algorithm, Transition
 from repro.pipeline.config import LoopConfig
 from repro.replay import DeviceReplay, Uniform, mark_boundaries
+from repro.scale import mesh as meshes
 
 
 class LoopState(NamedTuple):
@@ -35,8 +37,15 @@ class LoopState(NamedTuple):
 class Online:
     """The pure functions of one agent on one vector environment (see the module docstring)."""
 
-    def __init__(self, algorithm: Algorithm, env: HostEnv | JaxEnv, loop: LoopConfig, seeds: Sequence[int]) -> None:
-        self.algorithm, self.env, self.loop = algorithm, env, loop
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        env: HostEnv | JaxEnv,
+        loop: LoopConfig,
+        seeds: Sequence[int],
+        mesh: Mesh | None = None,
+    ) -> None:
+        self.algorithm, self.env, self.loop, self.mesh = algorithm, env, loop, mesh
         self.seeds = jnp.asarray(seeds, jnp.int32)
         self.count = len(seeds)
         if env.num_envs != self.count * loop.envs:
@@ -50,6 +59,12 @@ class Online:
             length=loop.stored_length,
             sampler=Uniform(online=loop.online_queue),
         )
+
+    def _over_seeds(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        return meshes.each_seed(seeding.over_seeds(f, self.how), self.mesh)
+
+    def _replay(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        return meshes.each_seed(jax.vmap(f), self.mesh)
 
     # ---- state -----------------------------------------------------------------------------------------------------
 
@@ -74,8 +89,7 @@ class Online:
     def _act(self, agent: Any, carry: Any, timestep: TimeStep, step: jax.Array) -> tuple[Any, Any, Transition]:
         timestep = TimeStep(*seeding.split(tuple(timestep), self.count))
         keys = seeding.keys(self.seeds, "act", step)
-        act = seeding.over_seeds(self.algorithm.act, self.how)
-        actions, carry, extras = act(agent, carry, timestep, keys)
+        actions, carry, extras = self._over_seeds(self.algorithm.act)(agent, carry, timestep, keys)
         # Nothing follows the last observation of an episode: its action is stored as zero.
         over = timestep.is_last
         stored = {k: jnp.where(over.reshape(*over.shape, *[1] * (a.ndim - 2)), 0, a) for k, a in actions.items()}
@@ -86,23 +100,23 @@ class Online:
     ) -> tuple[dict[str, jax.Array], Any, Any]:
         """One decision in all environments: actions `[S * E, ...]`, next carry, replay with the transition added."""
         actions, carry, item = self._act(agent, carry, timestep, step)
-        buffer = jax.vmap(lambda b, i: self.replay.add(b, i))(buffer, item)
+        buffer = self._replay(lambda b, i: self.replay.add(b, i))(buffer, item)
         return seeding.merge(actions), carry, buffer
 
     def learn(self, agent: Any, buffer: Any, update: jax.Array) -> tuple[Any, Any, dict[str, jax.Array]]:
         """One update of all seeds: sample, learn, write back. Metrics have leaves `[S]`."""
-        sample = jax.vmap(lambda b, k: self.replay.sample(b, k, self.loop.batch_size))
+        sample = self._replay(lambda b, k: self.replay.sample(b, k, self.loop.batch_size))
         buffer, batch, ids = sample(buffer, seeding.keys(self.seeds, "sample", update))
         agent, metrics, write_back = self.update(agent, batch, update)
         if write_back:
-            buffer = jax.vmap(self.replay.update)(buffer, ids, write_back)
+            buffer = self._replay(self.replay.update)(buffer, ids, write_back)
         return agent, buffer, metrics
 
     def update(self, agent: Any, batch: Transition, update: jax.Array) -> tuple[Any, dict[str, jax.Array], Any]:
         """The algorithm's `learn` on a sampled batch, leaves `[S, B, L, ...]`."""
         keys = seeding.keys(self.seeds, "learn", update)
-        learn = seeding.over_seeds(self.algorithm.learn, self.how)
-        return learn(agent, mark_boundaries(batch), keys)
+        batch = meshes.split_batch(mark_boundaries(batch), self.mesh)
+        return self._over_seeds(self.algorithm.learn)(agent, batch, keys)
 
     def items(self, buffer: Any) -> jax.Array:
         """Start positions that can be sampled, per seed `[S]`."""
@@ -158,6 +172,7 @@ class Online:
         return state, flat, jax.tree.map(lambda x: x[-1], metrics)
 
 
-def shapes(tree: Any) -> Any:
-    """Shapes and dtypes of a tree of arrays, for ahead-of-time compilation."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), tree)
+def shapes(tree: Any, mesh: Mesh | None = None) -> Any:
+    """Shapes and dtypes of a tree of arrays, for ahead-of-time compilation, laid out by seed on a mesh."""
+    placed = meshes.by_seed(mesh)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x), sharding=placed), tree)

@@ -18,7 +18,10 @@ from repro.registry import Paper
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
 """Versions of these stand in every record, besides the environment's own packages."""
 
-IDENTITY = ("suite", "task", "preset", "seeds", "first_seed", "loop.log_seconds", "loop.checkpoint_minutes")
+IDENTITY = (
+    "suite", "task", "preset", "seeds", "first_seed",
+    "loop.log_seconds", "loop.checkpoint_minutes", "loop.data_parallel",
+)  # fmt: skip
 """Config fields that do not make a run deviate from the paper's settings."""
 
 

@@ -22,7 +22,7 @@ from repro.pipeline.log import Progress, duration
 from repro.pipeline.online import LoopState, Online, shapes
 from repro.pipeline.run import Run
 from repro.replay import UpdateRatio
-from repro.scale.mesh import place_seeds
+from repro.scale import mesh as meshes
 
 
 @dataclass
@@ -84,7 +84,8 @@ class _Trainer:
     ) -> None:
         self.run, self.env, self.loop, self.step_scale = run, env, loop, step_scale
         self.describe = describe or (lambda metrics: "")
-        self.online = Online(algorithm, env, loop, run.seeds)
+        self.mesh = meshes.choose(len(run.seeds), loop.data_parallel, loop.batch_size)
+        self.online = Online(algorithm, env, loop, run.seeds, self.mesh)
         self.episodes = EpisodeLog(self.online.count, loop.envs, step_scale)
         self.checkpoints = Checkpoints(run.folder / "checkpoints", run.config_hash)
         self.total = loop.steps // loop.envs
@@ -106,9 +107,10 @@ class _Trainer:
         timestep = jax.tree.map(jnp.asarray, timestep)
         carry = online.init_carry()
         agent_shapes = jax.eval_shape(online.init_agent, online.seeds)
-        make_buffer = jax.jit(lambda: online.init_buffer(agent_shapes, carry, timestep))
-        agent = jax.jit(online.init_agent)(online.seeds)
-        return place_seeds(LoopState(agent, carry, make_buffer(), timestep, environment), online.count)
+        placed = meshes.by_seed(self.mesh)
+        make_buffer = jax.jit(lambda: online.init_buffer(agent_shapes, carry, timestep), out_shardings=placed)
+        agent = jax.jit(online.init_agent, out_shardings=placed)(online.seeds)
+        return meshes.place(LoopState(agent, carry, make_buffer(), timestep, environment), self.mesh)
 
     def _restore(self, template: LoopState) -> LoopState:
         _, state, loose, meta = self.checkpoints.restore(template)
@@ -119,7 +121,7 @@ class _Trainer:
             timestep = self.env.restore(loose)
             state = state._replace(timestep=jax.tree.map(jnp.asarray, timestep))
         self.run.log.say(f"resumed at step {self._agent_steps():,}")
-        return place_seeds(state, self.online.count)
+        return meshes.place(state, self.mesh)
 
     def _agent_steps(self) -> int:
         return self.step * self.loop.envs
@@ -157,10 +159,13 @@ class _Trainer:
         online = self.online
         with self.run.phase("compile"), ThreadPoolExecutor(2) as pool:
             number = jax.ShapeDtypeStruct((), jnp.int32)
-            agent, carry, buffer, timestep, _ = shapes(state)
+            agent, carry, buffer, timestep, _ = shapes(state, self.mesh)
+            placed = meshes.by_seed(self.mesh)  # what a program returns lies where the next call expects it
             # The replay is donated: both programs write into the storage in place.
-            collect = jax.jit(online.collect, donate_argnums=(1, 2)).lower(agent, carry, buffer, timestep, number)
-            learn = jax.jit(online.learn, donate_argnums=(0, 1)).lower(agent, buffer, number)
+            collect_jit = jax.jit(online.collect, donate_argnums=(1, 2), out_shardings=placed)
+            learn_jit = jax.jit(online.learn, donate_argnums=(0, 1), out_shardings=placed)
+            collect = collect_jit.lower(agent, carry, buffer, timestep, number)
+            learn = learn_jit.lower(agent, buffer, number)
             collect_program, learn_program = pool.map(lambda lowered: lowered.compile(), (collect, learn))
             items = jax.jit(lambda b: jnp.min(online.items(b)))
         agent, carry, buffer, timestep, _ = state
@@ -203,11 +208,14 @@ class _Trainer:
         before = min(online.steps_before_learning(), self.total)
         chunks = (self.total - before) // steps
         per_call = max(n for n in range(1, self.loop.fused_iterations + 1) if chunks % n == 0)
-        walk = jax.jit(online.walk, static_argnums=2, donate_argnums=0)
+        placed, seen_placed = meshes.by_seed(self.mesh), meshes.by_seed(self.mesh, axis=1)
+        walk = jax.jit(online.walk, static_argnums=2, donate_argnums=0, out_shardings=(placed, seen_placed))
         with self.run.phase("compile"):
             number = jax.ShapeDtypeStruct((), jnp.int32)
-            iterate = jax.jit(online.iterate, static_argnums=3, donate_argnums=0)
-            program = iterate.lower(shapes(state), number, number, per_call).compile()
+            iterate = jax.jit(
+                online.iterate, static_argnums=3, donate_argnums=0, out_shardings=(placed, seen_placed, placed)
+            )
+            program = iterate.lower(shapes(state, self.mesh), number, number, per_call).compile()
         begin = (time.monotonic(), self.step, self.updates)
         with self.run.phase("train"):
             if self.step < before:

@@ -1,24 +1,63 @@
-"""Device meshes: the seeds axis and the batch axis spread over devices."""
+"""Device meshes: the seeds of a run spread over devices, and the batch of each seed split over several.
 
+Two axes. `seeds`: every device holds some of the seeds and never talks to another. `data`: the devices of one seed
+share its batch; its parameters and its replay are on all of them, and the compiler averages the gradients. One device
+has no mesh (None), and every function here then returns what it was given.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from repro.errors import UsageError
 
-def seeds_mesh(count: int) -> Mesh | None:
-    """A mesh over the largest number of devices that divides `count` seeds; None where that is one device."""
-    usable = max(n for n in range(1, len(jax.devices()) + 1) if count % n == 0)
-    return Mesh(np.array(jax.devices()[:usable]), ("seeds",)) if usable > 1 else None
+SEEDS, DATA = "seeds", "data"
 
 
-def place_seeds(tree: Any, count: int) -> Any:
-    """`tree` with the leading axis of every leaf (S or S * E) spread over the devices, seed by seed.
+def choose(seeds: int, data_parallel: int, batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh | None:
+    """The mesh `[seeds, data]`: `data_parallel` devices for each seed, as many seeds side by side as divide evenly.
 
-    On one device the tree is returned as it is.
+    None where that is a single device. Raises `UsageError` if the devices are too few or the batch does not split.
     """
-    mesh = seeds_mesh(count)
+    devices = jax.devices() if devices is None else devices
+    if data_parallel > len(devices):
+        raise UsageError(f"data_parallel={data_parallel}, but there are {len(devices)} devices: use at most that many")
+    if batch_size % data_parallel:
+        raise UsageError(f"data_parallel={data_parallel} does not divide batch_size={batch_size}")
+    rows = max(n for n in range(1, len(devices) // data_parallel + 1) if seeds % n == 0)
+    if rows * data_parallel == 1:
+        return None
+    return Mesh(np.array(devices[: rows * data_parallel]).reshape(rows, data_parallel), (SEEDS, DATA))
+
+
+def by_seed(mesh: Mesh | None, axis: int = 0) -> NamedSharding | None:
+    """Sharding of arrays whose axis number `axis` is S or S * E; equal copies along `data`."""
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec(*[None] * axis, SEEDS))
+
+
+def place(tree: Any, mesh: Mesh | None) -> Any:
+    """`tree`, leaves `[S, ...]` or `[S * E, ...]`, laid out `by_seed`."""
+    return tree if mesh is None else jax.device_put(tree, by_seed(mesh))
+
+
+def split_batch(batch: Any, mesh: Mesh | None) -> Any:
+    """Inside `jit`: leaves `[S, B, ...]` with B split over `data`; all that is computed from them follows."""
     if mesh is None:
-        return tree
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("seeds")))
+        return batch
+    return lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(SEEDS, DATA)))
+
+
+def each_seed(f: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """`f` over leading axes S, run by every device for its own seeds alone.
+
+    Left to itself, the compiler gathers all seeds on all devices for some operations (convolutions whose kernels have
+    a seeds axis, scatters).
+    """
+    if mesh is None or mesh.shape[SEEDS] == 1:
+        return f
+    spec = PartitionSpec(SEEDS)
+    return jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=spec, axis_names={SEEDS}, check_vma=False)
