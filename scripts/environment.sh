@@ -53,6 +53,7 @@ for device in /sys/bus/pci/devices/*; do
   fi
 done
 
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 say "installing repro${extras:+[$extras]} into $venv"
 "${pip[@]}" install --quiet -c constraints.txt -e ".${extras:+[$extras]}"
