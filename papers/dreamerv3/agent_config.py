@@ -85,7 +85,9 @@ class HeadConfig:
     outscale: float = 1.0
     """Initial scale of the output weights (C)."""
     bins: int = 255
-    """Two-hot bins (C)."""
+    """Two-hot bins (C) ..."""
+    bin_limit: float = 20.0
+    """... from minus to plus this in symlog space (Methods)."""
     act: str = "silu"
 
 

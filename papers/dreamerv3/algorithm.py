@@ -19,7 +19,7 @@ from papers.dreamerv3.losses import (
     replay_critic_loss,
     replay_returns,
 )
-from papers.dreamerv3.networks import Features, Networks, Posterior, vectorize
+from papers.dreamerv3.networks import Features, Networks, Policy, Posterior, vectorize
 from repro.envs.base import Space, Spaces, TimeStep
 from repro.nn.distributions import Forced
 from repro.nn.params import Definition, Params, cast
@@ -75,6 +75,15 @@ class Noise(NamedTuple):
     """`[H, N, ...]`."""
 
 
+class ActorNoise(NamedTuple):
+    """All randomness of one step of the actors."""
+
+    posterior: jax.Array | Forced
+    """`[E, S]`."""
+    action: dict[str, jax.Array | Forced]
+    """`[E, ...]`."""
+
+
 class Trajectory(NamedTuple):
     """Imagined states s_0 ... s_H `[H+1, N, ...]` and the actions that led on from the first H."""
 
@@ -96,6 +105,15 @@ class Losses(NamedTuple):
     metrics: dict[str, jax.Array]
 
 
+class Update(NamedTuple):
+    """Outcome of one update."""
+
+    state: AgentState
+    losses: Losses
+    gradients: Params
+    metrics: dict[str, jax.Array]
+
+
 class DreamerV3:
     """The algorithm for given observation and action spaces; see `repro.pipeline.algorithm.Algorithm`."""
 
@@ -104,7 +122,7 @@ class DreamerV3:
         self.obs_spaces = obs_spaces
         self.action_spaces = action_spaces
         self.dtype = jnp.dtype(config.compute_dtype)
-        self.networks = Definition(lambda rngs: Networks(config, obs_spaces, action_spaces, rngs=rngs))
+        self.networks = Definition(lambda draw: Networks(config, obs_spaces, action_spaces, draw=draw))
         self.optimizer = make_optimizer(config.optimizer)
 
     def init(self, key: jax.Array) -> AgentState:
@@ -125,50 +143,63 @@ class DreamerV3:
         self, state: AgentState, carry: ActorCarry, timestep: TimeStep, key: jax.Array, mode: str = "train"
     ) -> tuple[dict[str, jax.Array], ActorCarry, dict[str, jax.Array]]:
         """One posterior step and a sampled action, in evaluation as in training (Methods)."""
-        nets = self.bind(state.params)
         posterior_key, action_key = jax.random.split(key)
         batch = timestep.is_first.shape
-        noise = jax.random.uniform(posterior_key, (*batch, 1, self.config.rssm.stoch))
-        posterior = nets.rssm.observe(
-            self.features(nets, carry.deter, carry.stoch),
-            nets.encoder(timestep.obs, self.dtype)[:, None],
-            vectorize(carry.action, self.action_spaces, self.dtype)[:, None],
-            timestep.is_first[:, None],
-            noise,
+        noise = ActorNoise(
+            jax.random.uniform(posterior_key, (*batch, self.config.rssm.stoch)),
+            action_noise(action_key, self.action_spaces, batch),
         )
-        posterior = jax.tree.map(lambda x: x[:, 0], posterior)
-        policy = nets.actor((posterior.deter, posterior.stoch))
-        action = sample_action(policy, action_noise(action_key, self.action_spaces, batch), self.action_spaces)
-        extras = {"deter": posterior.deter, "stoch": posterior.index.astype(carry.stoch.dtype)}
-        return action, ActorCarry(**extras, action=action), extras
+        _, action, carry = self.step(self.bind(state.params), carry, timestep, noise)
+        return action, carry, {"deter": carry.deter, "stoch": carry.stoch}
+
+    def step(
+        self, nets: Networks, carry: ActorCarry, timestep: TimeStep, noise: ActorNoise
+    ) -> tuple[Policy, dict[str, jax.Array], ActorCarry]:
+        """What `act` does once its randomness is drawn: policy, action, next carry."""
+        deter, stoch, index, _ = nets.rssm.observe_step(
+            self.features(nets, carry.deter, carry.stoch),
+            nets.encoder(timestep.obs, self.dtype),
+            vectorize(carry.action, self.action_spaces, self.dtype),
+            timestep.is_first,
+            noise.posterior,
+        )
+        policy = nets.actor((deter, stoch))
+        action = sample_action(policy, noise.action, self.action_spaces)
+        return policy, action, ActorCarry(deter, index.astype(carry.stoch.dtype), action)
 
     def learn(
         self, state: AgentState, batch: Transition, key: jax.Array
     ) -> tuple[AgentState, dict[str, jax.Array], dict[str, jax.Array]]:
-        """One update: world model, actor and critic from one gradient, then the slow critic."""
+        """One update from sequences `[B, context + T]`; writes the fresh latents of the T steps back."""
         data = self.sequences(batch)
-        noise = self.draw_noise(key, *data.reward.shape)
+        result = self.update(state, data, self.draw_noise(key, *data.reward.shape))
+        posterior = result.losses.posterior
+        stoch = posterior.index.astype(index_dtype(self.config.rssm.classes))
+        write_back = {"deter": posterior.deter, "stoch": stoch} if self.config.replay_context else {}
+        return result.state, result.metrics, write_back
+
+    def update(self, state: AgentState, data: Sequences, noise: Noise) -> Update:
+        """World model, actor and critic from one gradient of one loss, then the slow critic."""
         loss = jax.value_and_grad(self.loss, has_aux=True)
-        (total, out), gradients = loss(state.params, state.slow_critic, state.norms, data, noise)
+        (total, losses), gradients = loss(state.params, state.slow_critic, state.norms, data, noise)
         updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        slow = move_target(
+        slow_critic = move_target(
             state.slow_critic,
             critic_params(params),
             self.config.slow_critic_rate,
             state.updates,
             self.config.slow_critic_every,
         )
-        metrics = out.metrics | {
+        metrics = losses.metrics | {
             "loss": total,
             "gradient_norm": optax.tree.norm(gradients),
             "gradient_rms": root_mean_square(gradients),
             "update_rms": root_mean_square(updates),
             "parameter_rms": root_mean_square(params),
         }
-        stoch = out.posterior.index.astype(index_dtype(self.config.rssm.classes))
-        write_back = {"deter": out.posterior.deter, "stoch": stoch} if self.config.replay_context else {}
-        return AgentState(params, slow, optimizer, out.norms, state.updates + 1), metrics, write_back
+        state = AgentState(params, slow_critic, optimizer, losses.norms, state.updates + 1)
+        return Update(state, losses, gradients, metrics)
 
     def loss(
         self, params: Params, slow_critic: Params, norms: Norms, data: Sequences, noise: Noise
@@ -258,17 +289,14 @@ class DreamerV3:
     def sequences(self, batch: Transition) -> Sequences:
         """Cuts off the context: `[B, L, ...]` -> T = L - context trained steps and the latent stored before them."""
         context, rssm = self.config.replay_context, self.config.rssm
+        batch = batch._replace(obs={k: batch.obs[k] for k in self.obs_spaces})
         if context:
-            deter = batch.extras["deter"][:, context - 1].astype(self.dtype)
-            stoch = batch.extras["stoch"][:, context - 1]
-            previous = {k: a[:, context - 1 : -1] for k, a in batch.action.items()}
-        else:  # The first step of a sequence is marked as a reset, so that neither latent nor action matters there.
-            deter = jnp.zeros((batch.reward.shape[0], rssm.deter), self.dtype)
-            stoch = jnp.full((batch.reward.shape[0], rssm.stoch), -1, jnp.int32)
-            previous = {k: jnp.roll(a, 1, 1) for k, a in batch.action.items()}
-        steps = (batch.reward, batch.is_first, batch.is_last, batch.is_terminal)
-        obs = {k: batch.obs[k][:, context:] for k in self.obs_spaces}
-        return Sequences(deter, stoch, obs, previous, *(x[:, context:] for x in steps))
+            return cut_context(batch, context)
+        # Without context the first step of a sequence is a reset: neither latent nor previous action matters there.
+        size = batch.reward.shape[0]
+        deter, stoch = jnp.zeros((size, rssm.deter), self.dtype), jnp.full((size, rssm.stoch), -1, jnp.int32)
+        previous = {k: jnp.roll(a, 1, 1) for k, a in batch.action.items()}
+        return Sequences(deter, stoch, batch.obs, previous, *batch[1:5])
 
     def draw_noise(self, key: jax.Array, batch: int, length: int) -> Noise:
         """Randomness of one update on `[batch, length]` steps."""
@@ -293,6 +321,21 @@ class DreamerV3:
     def features(self, nets: Networks, deter: jax.Array, index: jax.Array) -> Features:
         """Network inputs of a stored latent."""
         return deter.astype(self.dtype), nets.rssm.one_hot(index, self.dtype)
+
+
+def cut_context(batch: Transition, context: int) -> Sequences:
+    """The trained part of sequences `[B, L, ...]` that begin with `context` >= 1 steps of context.
+
+    The latent stored at the last context step starts the recurrence; previous actions are those stored a step earlier.
+    """
+    rest = lambda tree: jax.tree.map(lambda x: x[:, context:], tree)  # noqa: E731
+    return Sequences(
+        batch.extras["deter"][:, context - 1],
+        batch.extras["stoch"][:, context - 1],
+        rest(batch.obs),
+        {k: a[:, context - 1 : -1] for k, a in batch.action.items()},
+        *rest(tuple(batch[1:5])),
+    )
 
 
 def index_dtype(classes: int) -> Any:

@@ -1,6 +1,7 @@
 """The networks of DreamerV3: encoder, recurrent state-space model, decoder, heads. D = recurrent units, S x K = latents
 x classes, d = hidden width; features are the pair (deter `[..., D]`, stoch `[..., S*K]`)."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -34,6 +35,7 @@ from repro.nn.distributions import (
     symexp_bins,
 )
 from repro.nn.layers import MLP, BlockLinear, Conv2D, Hidden, Linear, RMSNorm, symlog
+from repro.nn.params import Draw
 
 Features = tuple[jax.Array, jax.Array]
 Policy = dict[str, Categorical | Normal]
@@ -61,8 +63,8 @@ def vectorize(values: Mapping[str, jax.Array], spaces: Spaces, dtype: Any, squas
 class ConvBlock(nnx.Module):
     """Convolution, RMSNorm over channels, activation."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, apply: Any, act: str, *, rngs: nnx.Rngs):
-        self.conv = Conv2D(inputs, outputs, kernel, apply, rngs=rngs)
+    def __init__(self, inputs: int, outputs: int, kernel: int, apply: Any, act: str, *, draw: Draw):
+        self.conv = Conv2D(inputs, outputs, kernel, apply, draw=draw)
         self.norm = RMSNorm(outputs)
         self.act = act
 
@@ -74,14 +76,14 @@ class ConvBlock(nnx.Module):
 class Encoder(nnx.Module):
     """Observations -> tokens: an MLP over all vector keys, convolutions over all image keys, concatenated."""
 
-    def __init__(self, config: EncoderConfig, spaces: Spaces, *, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig, spaces: Spaces, *, draw: Draw):
         self.vectors = {k: s for k, s in sorted(spaces.items()) if not s.image}
         self.images = {k: s for k, s in sorted(spaces.items()) if s.image}
         self.squash = symlog if config.symlog else None
         self.size = 0
         if self.vectors:
             inputs = sum(map(width, self.vectors.values()))
-            self.mlp = MLP(inputs, config.units, config.layers, config.act, rngs=rngs)
+            self.mlp = MLP(inputs, config.units, config.layers, config.act, draw=draw)
             self.size += config.units
         if self.images:
             shapes = [s.shape for s in self.images.values()]
@@ -90,8 +92,8 @@ class Encoder(nnx.Module):
             halve = partial(conv.conv2d, stride=2) if config.strided else conv.conv2d_pool
             self.cnn = nnx.List(
                 [
-                    ConvBlock(i, o, config.kernel, conv.conv2d if w else halve, config.act, rngs=rngs)
-                    for i, o, w in zip(channels, channels[1:], whole, strict=False)
+                    ConvBlock(i, o, config.kernel, conv.conv2d if w else halve, config.act, draw=draw)
+                    for (i, o), w in zip(itertools.pairwise(channels), whole, strict=True)
                 ]
             )
             scale = 2 ** whole.count(False)
@@ -127,21 +129,21 @@ class Posterior(NamedTuple):
 class RSSM(nnx.Module):
     """Recurrent state-space model with a block-diagonal GRU."""
 
-    def __init__(self, config: RSSMConfig, actions: int, tokens: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: RSSMConfig, actions: int, tokens: int, *, draw: Draw):
         c, d, flat = config, config.hidden, config.stoch * config.classes
         self.config = config
-        hidden = partial(Hidden, act=c.act, rngs=rngs)
+        hidden = partial(Hidden, act=c.act, draw=draw)
         self.deter_embed = hidden(c.deter, d)
         self.stoch_embed = hidden(flat, d)
         self.action_embed = hidden(actions, d)
         inputs = [c.deter + 3 * d * c.blocks] + [c.deter] * (c.core_layers - 1)
-        self.core_linear = nnx.List([BlockLinear(i, c.deter, c.blocks, rngs=rngs) for i in inputs])
+        self.core_linear = nnx.List([BlockLinear(i, c.deter, c.blocks, draw=draw) for i in inputs])
         self.core_norm = nnx.List([RMSNorm(c.deter) for _ in inputs])
-        self.gates = BlockLinear(c.deter, 3 * c.deter, c.blocks, rngs=rngs)
-        self.posterior = MLP(tokens if c.absolute else c.deter + tokens, d, c.posterior_layers, c.act, rngs=rngs)
-        self.posterior_logits = Linear(d, flat, scale=c.outscale, rngs=rngs)
-        self.prior = MLP(c.deter, d, c.prior_layers, c.act, rngs=rngs)
-        self.prior_logits = Linear(d, flat, scale=c.outscale, rngs=rngs)
+        self.gates = BlockLinear(c.deter, 3 * c.deter, c.blocks, draw=draw)
+        self.posterior = MLP(tokens if c.absolute else c.deter + tokens, d, c.posterior_layers, c.act, draw=draw)
+        self.posterior_logits = Linear(d, flat, scale=c.outscale, draw=draw)
+        self.prior = MLP(c.deter, d, c.prior_layers, c.act, draw=draw)
+        self.prior_logits = Linear(d, flat, scale=c.outscale, draw=draw)
 
     def one_hot(self, index: jax.Array, dtype: Any) -> jax.Array:
         """Class indices `[..., S]` -> `[..., S*K]`; -1 (no class yet) gives zeros."""
@@ -203,21 +205,33 @@ class RSSM(nnx.Module):
 
         Where `reset`, state and previous action count as zero.
         """
-        action = jnp.where(reset[..., None], 0, action)
+        action_part = self.action_part(jnp.where(reset[..., None], 0, action))
 
         def step(carry: Features, now: Any) -> tuple[Features, Posterior]:
-            action_part, token_part, reset, noise = now
-            deter, stoch = (jnp.where(reset[:, None], 0, x) for x in carry)
-            deter = self.core(deter, stoch, action_part)
-            logits = self.posterior_of(deter, token_part)
-            dist = self.distribution(logits)
-            index = dist.sample(noise)
-            stoch = dist.straight_through(index).reshape(stoch.shape).astype(deter.dtype)
-            return (deter, stoch), Posterior(deter, stoch, index, logits)
+            outputs = self._observe(carry, *now)
+            return (outputs.deter, outputs.stoch), outputs
 
-        inputs = (self.action_part(action), self.token_part(tokens), reset, noise)
+        inputs = (action_part, self.token_part(tokens), reset, noise)
         _, outputs = lax.scan(step, start, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), inputs))
         return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), outputs)
+
+    def observe_step(
+        self, carry: Features, tokens: jax.Array, action: jax.Array, reset: jax.Array, noise: jax.Array | Forced
+    ) -> Posterior:
+        """One step of `observe`, all arguments `[B, ...]`."""
+        action_part = self.action_part(jnp.where(reset[..., None], 0, action))
+        return self._observe(carry, action_part, self.token_part(tokens), reset, noise)
+
+    def _observe(
+        self, carry: Features, action_part: jax.Array, token_part: jax.Array, reset: jax.Array, noise: Any
+    ) -> Posterior:
+        deter, stoch = (jnp.where(reset[:, None], 0, x) for x in carry)
+        deter = self.core(deter, stoch, action_part)
+        logits = self.posterior_of(deter, token_part)
+        dist = self.distribution(logits)
+        index = dist.sample(noise)
+        stoch = dist.straight_through(index).reshape(stoch.shape).astype(deter.dtype)
+        return Posterior(deter, stoch, index, logits)
 
     def _split(self, logits: jax.Array) -> jax.Array:
         return logits.reshape(*logits.shape[:-1], self.config.stoch, self.config.classes)
@@ -245,35 +259,33 @@ class RSSM(nnx.Module):
 class Decoder(nnx.Module):
     """Features -> one distribution a key of the observation."""
 
-    def __init__(self, config: DecoderConfig, spaces: Spaces, rssm: RSSMConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, spaces: Spaces, rssm: RSSMConfig, *, draw: Draw):
         c, flat = config, rssm.stoch * rssm.classes
         self.config = config
         self.vectors = {k: s for k, s in spaces.items() if not s.image}
         self.images = {k: s for k, s in spaces.items() if s.image}
         if self.vectors:
-            self.mlp = MLP(flat + rssm.deter, c.units, c.layers, c.act, rngs=rngs)
+            self.mlp = MLP(flat + rssm.deter, c.units, c.layers, c.act, draw=draw)
             self.vector = nnx.Dict(
-                {k: Linear(c.units, width(s), scale=c.outscale, rngs=rngs) for k, s in self.vectors.items()}
+                {k: Linear(c.units, width(s), scale=c.outscale, draw=draw) for k, s in self.vectors.items()}
             )
         if self.images:
             scale = 2 ** (len(c.mults) - c.outer)
             side = [x // scale for x in next(iter(self.images.values())).shape[:2]]
-            channels = [c.depth * m for m in reversed(c.mults)]
-            self.map_shape = (*side, channels[0])
-            self.deter_map = BlockLinear(rssm.deter, math.prod(self.map_shape), c.blocks, rngs=rngs)
-            self.stoch_hidden = Hidden(flat, 2 * c.units, c.act, rngs=rngs)
-            self.stoch_map = Linear(2 * c.units, math.prod(self.map_shape), rngs=rngs)
-            self.map_norm = RMSNorm(channels[0])
+            channels = [c.depth * m for m in c.mults]
+            self.map_shape = (*side, channels[-1])
+            self.deter_map = BlockLinear(rssm.deter, math.prod(self.map_shape), c.blocks, draw=draw)
+            self.stoch_hidden = Hidden(flat, 2 * c.units, c.act, draw=draw)
+            self.stoch_map = Linear(2 * c.units, math.prod(self.map_shape), draw=draw)
+            self.map_norm = RMSNorm(channels[-1])
             double = conv.insert_conv2d if c.strided else conv.upsample_conv2d
+            # As in the encoder stage 0 has the finest map: the stages run backwards.
             self.cnn = nnx.List(
-                [
-                    ConvBlock(i, o, c.kernel, double, c.act, rngs=rngs)
-                    for i, o in zip(channels, channels[1:], strict=False)
-                ]
+                [ConvBlock(i, o, c.kernel, double, c.act, draw=draw) for o, i in itertools.pairwise(channels)]
             )
             last = conv.conv2d if c.outer else double
             outputs = sum(s.shape[2] for s in self.images.values())
-            self.image = Conv2D(channels[-1], outputs, c.kernel, last, scale=c.outscale, rngs=rngs)
+            self.image = Conv2D(channels[0], outputs, c.kernel, last, scale=c.outscale, draw=draw)
 
     def __call__(self, features: Features) -> dict[str, Any]:
         """Features `[..., D]`, `[..., S*K]` -> key: distribution of `[..., *shape]`; images in [0, 1]."""
@@ -306,7 +318,7 @@ class Decoder(nnx.Module):
         x = jnp.moveaxis(x, 1, 3).reshape(-1, *self.map_shape)
         x = x + self.stoch_map(self.stoch_hidden(stoch)).reshape(x.shape)
         x = getattr(jax.nn, self.config.act)(self.map_norm(x))
-        for block in self.cnn:
+        for block in reversed(self.cnn):
             x = block(x)
         return jax.nn.sigmoid(self.image(x))
 
@@ -314,9 +326,9 @@ class Decoder(nnx.Module):
 class Head(nnx.Module):
     """An MLP over the features and one linear output."""
 
-    def __init__(self, config: HeadConfig, inputs: int, outputs: int, *, rngs: nnx.Rngs):
-        self.mlp = MLP(inputs, config.units, config.layers, config.act, rngs=rngs)
-        self.out = Linear(config.units, outputs, scale=config.outscale, rngs=rngs)
+    def __init__(self, config: HeadConfig, inputs: int, outputs: int, *, draw: Draw):
+        self.mlp = MLP(inputs, config.units, config.layers, config.act, draw=draw)
+        self.out = Linear(config.units, outputs, scale=config.outscale, draw=draw)
 
     def __call__(self, features: Features) -> jax.Array:
         """`[..., outputs]` in float32."""
@@ -326,20 +338,21 @@ class Head(nnx.Module):
 class ScalarHead(Head):
     """A scalar as a symexp two-hot distribution: reward, value."""
 
-    def __init__(self, config: HeadConfig, inputs: int, *, rngs: nnx.Rngs):
-        super().__init__(config, inputs, config.bins, rngs=rngs)
-        self.bins = config.bins
+    def __init__(self, config: HeadConfig, inputs: int, *, draw: Draw):
+        super().__init__(config, inputs, config.bins, draw=draw)
+        self.config = config
 
     def __call__(self, features: Features) -> TwoHot:
         """Distribution over `[...]`."""
-        return TwoHot(super().__call__(features), jnp.asarray(symexp_bins(self.bins)))
+        bins = symexp_bins(self.config.bins, -self.config.bin_limit, self.config.bin_limit)
+        return TwoHot(super().__call__(features), jnp.asarray(bins))
 
 
 class ContinueHead(Head):
     """Probability that the episode goes on."""
 
-    def __init__(self, config: HeadConfig, inputs: int, *, rngs: nnx.Rngs):
-        super().__init__(config, inputs, 1, rngs=rngs)
+    def __init__(self, config: HeadConfig, inputs: int, *, draw: Draw):
+        super().__init__(config, inputs, 1, draw=draw)
 
     def __call__(self, features: Features) -> Bernoulli:
         """Distribution over `[...]`."""
@@ -349,14 +362,14 @@ class ContinueHead(Head):
 class Actor(nnx.Module):
     """Policy: one distribution a key of the action."""
 
-    def __init__(self, config: ActorConfig, inputs: int, spaces: Spaces, *, rngs: nnx.Rngs):
+    def __init__(self, config: ActorConfig, inputs: int, spaces: Spaces, *, draw: Draw):
         self.config = config
         self.spaces = dict(sorted(spaces.items()))
-        self.mlp = MLP(inputs, config.units, config.layers, config.act, rngs=rngs)
+        self.mlp = MLP(inputs, config.units, config.layers, config.act, draw=draw)
         heads = {}
         for key, space in self.spaces.items():
             names = ["logits"] if space.discrete else ["mean", "std"]
-            outputs = {n: Linear(config.units, width(space), scale=config.outscale, rngs=rngs) for n in names}
+            outputs = {n: Linear(config.units, width(space), scale=config.outscale, draw=draw) for n in names}
             heads[key] = nnx.Dict(outputs)
         self.heads = nnx.Dict(heads)
 
@@ -378,13 +391,13 @@ class Actor(nnx.Module):
 class Networks(nnx.Module):
     """All networks that the optimiser trains."""
 
-    def __init__(self, config: AgentConfig, obs_spaces: Spaces, action_spaces: Spaces, *, rngs: nnx.Rngs):
+    def __init__(self, config: AgentConfig, obs_spaces: Spaces, action_spaces: Spaces, *, draw: Draw):
         rssm = config.rssm
         features = rssm.deter + rssm.stoch * rssm.classes
-        self.encoder = Encoder(config.encoder, obs_spaces, rngs=rngs)
-        self.rssm = RSSM(rssm, sum(map(width, action_spaces.values())), self.encoder.size, rngs=rngs)
-        self.decoder = Decoder(config.decoder, obs_spaces, rssm, rngs=rngs)
-        self.reward = ScalarHead(config.reward, features, rngs=rngs)
-        self.continuation = ContinueHead(config.continuation, features, rngs=rngs)
-        self.actor = Actor(config.actor, features, action_spaces, rngs=rngs)
-        self.critic = ScalarHead(config.critic, features, rngs=rngs)
+        self.encoder = Encoder(config.encoder, obs_spaces, draw=draw)
+        self.rssm = RSSM(rssm, sum(map(width, action_spaces.values())), self.encoder.size, draw=draw)
+        self.decoder = Decoder(config.decoder, obs_spaces, rssm, draw=draw)
+        self.reward = ScalarHead(config.reward, features, draw=draw)
+        self.continuation = ContinueHead(config.continuation, features, draw=draw)
+        self.actor = Actor(config.actor, features, action_spaces, draw=draw)
+        self.critic = ScalarHead(config.critic, features, draw=draw)

@@ -1,21 +1,16 @@
 """Layers of the Dreamer line. Kernels and inputs share the compute dtype; parameters are created in float32."""
 
 import itertools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from repro.nn.params import Draw
+
 Conv = Callable[[jax.Array, jax.Array], jax.Array]
-
-
-def truncated_normal(key: jax.Array, shape: Sequence[int], fan_in: int, scale: float = 1.0) -> jax.Array:
-    """Normal truncated at two standard deviations with standard deviation `scale / sqrt(fan_in)`."""
-    # 1.1368 undoes what the truncation takes from the standard deviation.
-    return jax.random.truncated_normal(key, -2.0, 2.0, shape) * (1.1368 * scale / math.sqrt(fan_in))
 
 
 def symlog(x: jax.Array) -> jax.Array:
@@ -31,8 +26,8 @@ def symexp(x: jax.Array) -> jax.Array:
 class Linear(nnx.Module):
     """`[..., inputs] -> [..., outputs]`, with bias. The inputs may come in parts, which are not concatenated."""
 
-    def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(truncated_normal(rngs.params(), (inputs, outputs), inputs, scale))
+    def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0, draw: Draw):
+        self.kernel = nnx.Param(draw((inputs, outputs), inputs, scale))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, *parts: jax.Array) -> jax.Array:
@@ -52,9 +47,9 @@ class BlockLinear(nnx.Module):
     block, so weights are sqrt(blocks) smaller than block-wise initialisation would make them (DreamerV3's code).
     """
 
-    def __init__(self, inputs: int, outputs: int, blocks: int, *, scale: float = 1.0, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, blocks: int, *, scale: float = 1.0, draw: Draw):
         shape = (blocks, inputs // blocks, outputs // blocks)
-        self.kernel = nnx.Param(truncated_normal(rngs.params(), shape, inputs, scale))
+        self.kernel = nnx.Param(draw(shape, inputs, scale))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -67,9 +62,9 @@ class BlockLinear(nnx.Module):
 class Conv2D(nnx.Module):
     """2-D convolution with bias; `apply(x, kernel)` is one of `repro.nn.conv`."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, apply: Conv, *, scale: float = 1.0, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, kernel: int, apply: Conv, *, scale: float = 1.0, draw: Draw):
         shape = (kernel, kernel, inputs, outputs)
-        self.kernel = nnx.Param(truncated_normal(rngs.params(), shape, kernel * kernel * inputs, scale))
+        self.kernel = nnx.Param(draw(shape, kernel * kernel * inputs, scale))
         self.bias = nnx.Param(jnp.zeros(outputs))
         self.apply = apply
 
@@ -95,8 +90,8 @@ class RMSNorm(nnx.Module):
 class Hidden(nnx.Module):
     """A hidden layer: linear map, RMSNorm, activation (a name in `jax.nn`)."""
 
-    def __init__(self, inputs: int, units: int, act: str = "silu", *, rngs: nnx.Rngs):
-        self.linear = Linear(inputs, units, rngs=rngs)
+    def __init__(self, inputs: int, units: int, act: str = "silu", *, draw: Draw):
+        self.linear = Linear(inputs, units, draw=draw)
         self.norm = RMSNorm(units)
         self.act = act
 
@@ -112,9 +107,9 @@ class Hidden(nnx.Module):
 class MLP(nnx.Module):
     """`layers` hidden layers of `units`."""
 
-    def __init__(self, inputs: int, units: int, layers: int, act: str = "silu", *, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, units: int, layers: int, act: str = "silu", *, draw: Draw):
         widths = [inputs] + [units] * layers
-        self.layers = nnx.List([Hidden(i, o, act, rngs=rngs) for i, o in itertools.pairwise(widths)])
+        self.layers = nnx.List([Hidden(i, o, act, draw=draw) for i, o in itertools.pairwise(widths)])
 
     def __call__(self, *parts: jax.Array) -> jax.Array:
         """`[..., inputs] -> [..., units]`; at least one layer."""
