@@ -97,15 +97,14 @@ def _align(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def reasons(rows: Iterable[Comparison]) -> list[str]:
-    """One line a recorded row: verdict, reason and the settings that differ."""
+    """One line a group of records: verdict, reason and the settings that differ."""
     lines = []
     for row in rows:
-        if row.group is None:
-            continue
-        text = f"{row.suite}/{row.task}: {row.verdict}: {row.verdict.reason}"
-        if row.verdict.changed:
-            text += "; changed: " + ", ".join(changes(row.verdict.changed))
-        lines.append(text)
+        for verdict in (row.verdict, *(also for _, also in row.also)) if row.group else ():
+            text = f"{row.suite}/{row.task}: {verdict}: {verdict.reason}"
+            if verdict.changed:
+                text += "; changed: " + ", ".join(changes(verdict.changed))
+            lines.append(text)
     return lines
 
 
