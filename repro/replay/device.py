@@ -5,11 +5,13 @@ uneven length. Jit the callers with the state donated: all writes then happen in
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from repro.errors import UsageError
 from repro.replay.samplers import Ids, Rings, Sampler, Uniform
@@ -116,11 +118,8 @@ class DeviceReplay:
             return replace(state, sampler=sampler)
         extras = dict(state.storage.extras)
         for name, value in values.items():
-            if name not in extras:
-                raise UsageError(f"the replay stores no extra {name!r}; it has: {', '.join(sorted(extras)) or 'none'}")
-            time = value.shape[1]
-            if time > self.length:
-                raise UsageError(f"update of {name!r} with {time} steps, but sequences have {self.length}")
+            check_extra(name, extras)
+            time = check_time(name, value.shape[1], self.length)
             step = ids.start[:, None] + jnp.arange(self.length - time, self.length)
             stored = step >= rings.oldest[ids.stream][:, None]
             slot = jnp.where(stored & ~covered_later(ids.stream, step), step % self.capacity, self.capacity)
@@ -164,12 +163,12 @@ def keep(valid: jax.Array, value: jax.Array) -> jax.Array:
     return jnp.where(valid.reshape(valid.shape + (1,) * (value.ndim - 2)), value, jnp.zeros((), value.dtype))
 
 
-def covered_later(stream: jax.Array, step: jax.Array) -> jax.Array:
-    """Which of the steps `[B, T]` occur again in a later sequence of the batch, bool `[B, T]`.
+def covered_later(stream: Any, step: Any) -> Any:
+    """Which of the steps `[B, T]` occur again in a later sequence of the batch, bool `[B, T]` (NumPy or JAX).
 
     Without it two writes would race for one slot, and the winner would depend on the device.
     """
-    batch = jnp.arange(step.shape[0])
+    batch = np.arange(step.shape[0])
     later = (batch[:, None] < batch) & (stream[:, None] == stream)
     inside = (step[:, :, None] >= step[:, 0]) & (step[:, :, None] <= step[:, -1])
     return (later[:, None, :] & inside).any(-1)
@@ -181,3 +180,16 @@ def check_sizes(capacity: int, streams: int, length: int) -> None:
         raise UsageError(f"a replay needs streams >= 1 and length >= 1, got {streams} and {length}")
     if capacity < length:
         raise UsageError(f"replay capacity {capacity} per stream is shorter than a sequence of {length} steps")
+
+
+def check_extra(name: str, extras: Collection[str]) -> None:
+    """`UsageError` unless the items have this extra."""
+    if name not in extras:
+        raise UsageError(f"the replay stores no extra {name!r}; it has: {', '.join(sorted(extras)) or 'none'}")
+
+
+def check_time(name: str, time: int, length: int) -> int:
+    """`time`, or `UsageError` if it is longer than the sequences."""
+    if time > length:
+        raise UsageError(f"update of {name!r} with {time} steps, but sequences have {length}")
+    return time

@@ -30,11 +30,10 @@ class UpdateRatio:
         self.previous += due / self.ratio
         return due
 
-    def state(self) -> dict[str, float]:
-        """What `restore` needs, as numbers that any checkpoint can hold."""
-        return {"previous": math.nan if self.previous is None else self.previous}
+    def state(self) -> dict[str, float | None]:
+        """What `restore` needs, fit for JSON."""
+        return {"previous": self.previous}
 
-    def restore(self, state: dict[str, float]) -> None:
+    def restore(self, state: dict[str, float | None]) -> None:
         """Continues from `state`."""
-        previous = float(state["previous"])
-        self.previous = None if math.isnan(previous) else previous
+        self.previous = state["previous"]

@@ -15,8 +15,8 @@ NEVER = jnp.iinfo(jnp.int32).max
 class Ids(NamedTuple):
     """Which sequences a batch holds: stream `[B]` and the absolute number of its first step in that stream `[B]`."""
 
-    stream: jax.Array
-    start: jax.Array
+    stream: Any
+    start: Any
 
 
 class Rings(NamedTuple):
