@@ -6,6 +6,7 @@
 
 import hashlib
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterator
@@ -94,10 +95,15 @@ def write_new(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else validation.refuse_constant(number)
+
+
 def read(path: Path) -> Record:
     """The JSON of a record file without any check of its content; `UsageError` where there is none."""
     try:
-        record = json.loads(path.read_bytes(), parse_constant=validation.refuse_constant)
+        record = json.loads(path.read_bytes(), parse_constant=validation.refuse_constant, parse_float=_finite)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such record") from None
     except (ValueError, RecursionError) as error:
@@ -113,10 +119,13 @@ def load(path: Path) -> Record:
     """The validated record of one file; `UsageError` names the file and the first thing that is wrong."""
     path = Path(path)
     record = read(path)
-    validation.require(record, str(path))
+    for problem in validation.structure(record):
+        raise UsageError(f"{path}: {problem}")
     found = digest(record)[:12]
     if record["id"] != found:
         raise UsageError(f"{path}: changed after it was written: its id is {record['id']}, its content gives {found}")
+    for problem in validation.plausibility(record):
+        raise UsageError(f"{path}: {problem}")
     return record
 
 
@@ -135,3 +144,21 @@ def load_all(root: Path, paper: str | None = None) -> list[Record]:
             raise UsageError(f"{path}: belongs at {path_of(record, root)}")
         records.append(record)
     return records
+
+
+def locate(name: str, root: Path) -> Path | None:
+    """The file of a record named by its path or by the first digits of its id; None where there is none.
+
+    Raises `UsageError` where the digits fit several records.
+    """
+    if name.endswith(".json") or os.sep in name:
+        path = Path(name)
+        if not path.is_file():
+            raise UsageError(f"{path}: no such record")
+        return path
+    if len(name) < 4 or not set(name.lower()) <= set("0123456789abcdef"):
+        return None
+    fitting = [path for path in files(root) if path.stem.startswith(name.lower())]
+    if len(fitting) > 1:
+        raise UsageError(f"{name} fits {len(fitting)} records: {', '.join(path.stem for path in fitting[:5])}")
+    return fitting[0] if fitting else None

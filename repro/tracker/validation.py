@@ -67,17 +67,18 @@ def require(record: Mapping[str, Any], where: str) -> None:
 
 def problems(record: Mapping[str, Any]) -> Iterator[str]:
     """Every problem of a record, the gravest first: where the structure is wrong nothing further is looked at."""
-    structural = list(_structure(record))
+    structural = list(structure(record))
     yield from structural
     if not structural:
-        yield from _plausibility(record)
+        yield from plausibility(record)
 
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _structure(record: Mapping[str, Any]) -> Iterator[str]:
+def structure(record: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the fields: missing, unknown, of the wrong type or shape, or of a newer schema."""
     version = record.get("schema")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         yield f"not a run record: its schema is {version!r}"
@@ -180,7 +181,8 @@ def _budget(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"budget_fraction is {record['budget_fraction']!r}, the budgets give {fraction:.6g}"
 
 
-def _plausibility(record: Mapping[str, Any]) -> Iterator[str]:
+def plausibility(record: Mapping[str, Any]) -> Iterator[str]:
+    """What cannot be: scores outside the possible range or the budget, or that do not follow from the episodes."""
     used = record["budget"]["used"]
     low, high = bounds.score_range(record["suite"], record["task"], record["metric"])
     for i, episodes in enumerate(record["episodes"]):
