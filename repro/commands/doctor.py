@@ -11,10 +11,10 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from repro import paths, platform
-from repro.envs import packages, tasks
+from repro.envs import tasks
 
 HELP = "what is installed, which suites can run here, and the exact command that mends what is missing"
 
@@ -22,33 +22,23 @@ PYTHONS = ((3, 11), (3, 13))
 PROBE_SECONDS = 120
 
 
-class Probe(NamedTuple):
-    """A short program that works if a group of suites can run, and the extra that brings what it needs."""
-
-    suites: tuple[str, ...]
-    code: str
-    extra: str = ""
-
-
-_DMC = "from dm_control import suite; e = suite.load('cartpole', 'swingup'); e.reset()"
-_RENDER = (
-    "import os; from repro.envs import dmc; os.environ.setdefault('MUJOCO_GL', dmc.renderer()); "
-    f"{_DMC}; e.physics.render(64, 64, camera_id=0); print(os.environ['MUJOCO_GL'])"
-)
-PROBES = {
-    "atari": Probe(
-        ("atari100k", "atari_200m"),
-        "from ale_py.vector_env import AtariVectorEnv; AtariVectorEnv('pong', 1).reset(seed=0)",
-    ),
-    "dmc": Probe(("dmc_proprio",), _DMC),
-    "rendering": Probe(("dmc_vision",), _RENDER),
-    "gymnax": Probe(("minatar", "gymnax"), "import gymnax", "jaxenvs"),
-    "craftax": Probe(("craftax",), "import craftax.craftax_env", "jaxenvs"),
-    "crafter": Probe(("crafter",), "import crafter; crafter.Env(seed=0).reset()", "crafter"),
-    "bsuite": Probe(("bsuite",), "import bsuite; bsuite.load_from_id('catch/0').reset()", "bsuite"),
-    "vizdoom": Probe(("vizdoom",), "import vizdoom", "vizdoom"),
-    "carracing": Probe(("carracing",), "from gymnasium.envs.box2d import car_racing", "carracing"),
+EXTRAS = {
+    "crafter": "crafter",
+    "bsuite": "bsuite",
+    "minatar": "jaxenvs",
+    "gymnax": "jaxenvs",
+    "craftax": "jaxenvs",
 }
+"""Suite -> extra of pyproject.toml; the others need the core alone."""
+
+SAME = {"atari_200m": "atari100k", "gymnax": "minatar"}
+"""Suites that run where another one does."""
+
+PROBE = """
+from repro.envs.make import make
+env = make({suite!r}, {task!r}, [0])
+getattr(env, "reset", list)()
+"""
 JAX = """
 import json, jax
 d = jax.devices()
@@ -73,8 +63,8 @@ def examine() -> dict[str, Any]:
     required = required_packages()
     with ThreadPoolExecutor(platform.cpu_cores()) as pool:
         jax = pool.submit(_python, JAX)
-        probes = {name: pool.submit(_python, probe.code, cpu=True) for name, probe in PROBES.items()}
-        suites = {name: _verdict(name, probe.result()) for name, probe in probes.items()}
+        probes = {suite: pool.submit(_python, probe(suite), cpu=True) for suite in tasks.SUITES if suite not in SAME}
+        answers = {suite: probes[SAME.get(suite, suite)].result() for suite in tasks.SUITES}
         devices = _devices(jax.result())
     python_ok = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
     return {
@@ -85,7 +75,7 @@ def examine() -> dict[str, Any]:
         "jax": devices,
         "cpu": platform.cpu_model()[0],
         "cpu_cores": platform.cpu_cores(),
-        "suites": suites,
+        "suites": {suite: _verdict(suite, answer) for suite, answer in answers.items()},
         "compilers": {
             "tpu": importlib.util.find_spec("libtpu") is not None,
             "h100": importlib.util.find_spec("jax_cuda13_plugin") is not None,
@@ -94,6 +84,15 @@ def examine() -> dict[str, Any]:
         "cache": {"folder": str(paths.cache()), "free_gb": _free_gb(paths.cache())},
         "results": {"folder": str(paths.results()), "free_gb": _free_gb(paths.results())},
     }
+
+
+def probe(suite: str) -> str:
+    """A program that starts one environment of the suite.
+
+    Its last task, for craftax: the pixel task builds its textures at first, for minutes, and stopping it then leaves a
+    truncated file behind that breaks the package.
+    """
+    return PROBE.format(suite=suite, task=tasks.SUITES[suite][-1])
 
 
 def required_packages() -> dict[str, dict[str, Any]]:
@@ -124,7 +123,7 @@ def mend(extra: str = "") -> str:
 
 
 def _python(code: str, cpu: bool = False) -> tuple[bool, str]:
-    """Runs a probe in a process of its own, where a crash or a hang is only an answer: worked?, last line."""
+    """Runs a program in a process of its own, where a crash or a hang is only an answer: worked?, last line."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(paths.ROOT), *sys.path[1:]])}
     if cpu:
         environment["JAX_PLATFORMS"] = "cpu"
@@ -158,21 +157,17 @@ def _nvidia() -> bool:
         return False
 
 
-def _verdict(name: str, answer: tuple[bool, str]) -> dict[str, Any]:
-    """Whether the suites of a probe can run; if not, why and what mends it."""
-    probe, (worked, line) = PROBES[name], answer
-    verdict: dict[str, Any] = {"suites": list(probe.suites), "ok": worked}
+def _verdict(suite: str, answer: tuple[bool, str]) -> dict[str, Any]:
+    """Whether a suite can run; if not, why and what mends it."""
+    worked, line = answer
     if worked:
-        return verdict
-    missing = "No module named" in line
-    if name == "rendering" and not missing:
-        command = packages.RENDERING
-    elif name in ("dmc", "rendering") and sys.version_info >= (3, 13):
+        return {"ok": True}
+    reason, _, command = line.removeprefix("repro.errors.UsageError: ").partition("; run: ")
+    if suite.startswith("dmc") and "needs the package" in reason and sys.version_info >= (3, 13):
         command = f"{sys.executable} -m pip install --no-deps dm-control==1.0.50"
-    else:
-        command = mend(probe.extra)
-    reason = f"package {line.split(chr(39))[1].split('.')[0]} is missing" if missing else line
-    return {**verdict, "reason": reason, "mend": command}
+    elif "needs the package" in reason and suite != "procgen_hard":
+        command = mend(EXTRAS.get(suite, ""))
+    return {"ok": False, "reason": reason, "mend": command or mend(EXTRAS.get(suite, ""))}
 
 
 def _free_gb(folder: Path) -> float:
@@ -208,11 +203,8 @@ def show(found: dict[str, Any]) -> str:
     if len(compilers) < 2:
         lines.append(f"          both with: {found['compilers']['mend']}")
     lines.append("suites")
-    named = {suite for verdict in found["suites"].values() for suite in verdict["suites"]}
-    for verdict in found["suites"].values():
-        lines.append(f"  {', '.join(verdict['suites']):<24}{'ok' if verdict['ok'] else verdict['reason']}")
+    for suite, verdict in found["suites"].items():
+        lines.append(f"  {suite:<14}{'ok' if verdict['ok'] else verdict['reason']}")
         if not verdict["ok"]:
-            lines.append(f"{'':26}run: {verdict['mend']}")
-    rest = [suite for suite in tasks.SUITES if suite not in named]
-    lines.append(f"  {', '.join(rest):<24}nothing beyond the core")
+            lines.append(f"{'':16}run: {verdict['mend']}")
     return "\n".join(lines)

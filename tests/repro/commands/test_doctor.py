@@ -28,18 +28,29 @@ def test_everything_works(answers, capsys):
 
 
 def test_missing_package_names_the_extra(answers, capsys):
-    answers[doctor.PROBES["crafter"].code] = (False, "ModuleNotFoundError: No module named 'crafter'")
+    line = "repro.errors.UsageError: suite crafter needs the package crafter; run: pip install -e .[crafter]"
+    answers[doctor.probe("crafter")] = (False, line)
     verdict = doctor.examine()["suites"]["crafter"]
-    assert verdict["reason"] == "package crafter is missing"
+    assert verdict["reason"] == "suite crafter needs the package crafter"
     assert verdict["mend"] == doctor.mend("crafter") and "crafter" in verdict["mend"]
     cli.main(["doctor"])
     assert f"run: {verdict['mend']}" in capsys.readouterr().out
 
 
 def test_rendering_that_fails_names_the_system_packages(answers):
-    answers[doctor.PROBES["rendering"].code] = (False, "ImportError: Cannot initialize a EGL device display")
-    verdict = doctor.examine()["suites"]["rendering"]
-    assert verdict["mend"] == packages.RENDERING and "libegl1" in verdict["mend"]
+    line = f"repro.errors.UsageError: DMC pixels cannot be rendered here (ImportError: EGL); run: {packages.RENDERING}"
+    answers[doctor.probe("dmc_vision")] = (False, line)
+    suites = doctor.examine()["suites"]
+    assert suites["dmc_vision"]["mend"] == packages.RENDERING and "libegl1" in packages.RENDERING
+    assert suites["dmc_proprio"]["ok"]
+
+
+def test_a_suite_that_runs_where_another_does_shares_its_answer(answers):
+    answers[doctor.probe("atari100k")] = (False, "ImportError: libale broken")
+    suites = doctor.examine()["suites"]
+    assert suites["atari_200m"] == suites["atari100k"]
+    assert suites["atari100k"]["reason"] == "ImportError: libale broken"
+    assert suites["atari100k"]["mend"] == doctor.mend()
 
 
 def test_broken_jax_is_a_line_and_a_failure(answers, capsys):
