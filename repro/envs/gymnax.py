@@ -1,4 +1,4 @@
-"""Classic control, small bsuite games and MinAtar in JAX, through the package `gymnax`."""
+"""Classic control, small bsuite games and MinAtar in JAX, from the package `gymnax`; Craftax (same interface)."""
 
 from dataclasses import asdict
 from typing import Any
@@ -16,32 +16,48 @@ NEVER = 2**30
 """An episode limit that is not reached."""
 
 
-class GymnaxEnv:
-    """One environment; grids (MinAtar) give `image` (channels 0/255) and/or `vector` (flattened), others `vector`.
+def gymnax_env(task: str, settings: EnvSettings) -> "GymnaxEnv":
+    """An environment of the package `gymnax`."""
+    gymnax: Any = packages.require("gymnax", "gymnax", "pip install -e .[jaxenvs]")
+    env, params = gymnax.make(task)
+    return GymnaxEnv(env, params, "max_steps_in_episode", settings)
 
-    The package reports its step limit as an ordinary end; here it is a truncation.
+
+def craftax_env(task: str, settings: EnvSettings) -> "GymnaxEnv":
+    """Craftax-Classic (Matthews et al. 2024): a reimplementation of Crafter in JAX; its scores are not Crafter's."""
+    craftax: Any = packages.require("craftax.craftax_env", "craftax", "pip install -e .[jaxenvs]")
+    name = {"classic_pixels": "Craftax-Classic-Pixels-v1", "classic_symbolic": "Craftax-Classic-Symbolic-v1"}[task]
+    env = craftax.make_craftax_env_from_name(name, auto_reset=False)
+    return GymnaxEnv(env, env.default_params, "max_timesteps", settings)
+
+
+class GymnaxEnv:
+    """One environment; images and grids give `image` and/or `vector` (flattened), others `vector`.
+
+    Images are uint8, 0 ... 255 for the package's 0 ... 1. The package reports its step limit as an ordinary end; here
+    it is a truncation.
     """
 
-    def __init__(self, task: str, settings: EnvSettings) -> None:
-        gymnax: Any = packages.require("gymnax", "gymnax", "pip install -e .[jaxenvs]")
+    def __init__(self, env: Any, params: Any, limit: str, settings: EnvSettings) -> None:
+        """`limit` names the field of `params` that holds the step limit."""
         self._settings = settings
-        self._env, self._params = gymnax.make(task)
-        self.time_limit = settings.time_limit or int(self._params.max_steps_in_episode)
+        self._env = env
+        self.time_limit = settings.time_limit or int(getattr(params, limit))
         self.terminal_on_limit = settings.terminal_on_limit
-        self._params = self._params.replace(max_steps_in_episode=NEVER)
-        actions = self._env.action_space(self._params)
+        self._params = params.replace(**{limit: NEVER})
+        actions = env.action_space(self._params)
         self._bounds = None
         if hasattr(actions, "n"):
             self.action_spaces = {"action": Space((), "int32", classes=int(actions.n))}
         else:
             self._bounds = np.asarray(actions.low, np.float32), np.asarray(actions.high, np.float32)
             self.action_spaces = {"action": Space(tuple(actions.shape), "float32")}
-        raw = jax.eval_shape(self._env.reset_env, jax.random.key(0), self._params)[0]
-        self._grid = len(raw.shape) == 3
+        raw = jax.eval_shape(env.reset_env, jax.random.key(0), self._params)[0]
+        grid = len(raw.shape) == 3
         self.obs_spaces: dict[str, Space] = {}
-        if self._grid and settings.pixels:
+        if grid and settings.pixels:
             self.obs_spaces["image"] = Space((*settings.size, raw.shape[-1]), "uint8")
-        if not self._grid or settings.proprio:
+        if not grid or settings.proprio:
             self.obs_spaces["vector"] = Space((int(np.prod(raw.shape)),))
 
     def reset(self, key: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
@@ -62,12 +78,12 @@ class GymnaxEnv:
 
     def info(self) -> EnvironmentInfo:
         """Package versions and settings, for the run record."""
-        return EnvironmentInfo(packages.versions("gymnax", "jax"), asdict(self._settings))
+        return EnvironmentInfo(packages.versions("gymnax", "craftax", "jax"), asdict(self._settings))
 
     def _observe(self, raw: jax.Array) -> dict[str, jax.Array]:
         obs = {}
         if "image" in self.obs_spaces:
-            obs["image"] = enlarge((raw * 255).astype(jnp.uint8), self._settings.size)
+            obs["image"] = enlarge(jnp.round(raw * 255.0).astype(jnp.uint8), self._settings.size)
         if "vector" in self.obs_spaces:
             obs["vector"] = raw.reshape(-1).astype(jnp.float32)
         return obs

@@ -1,27 +1,31 @@
 """One door to all environments."""
 
-import importlib
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from repro.envs import settings as sets
 from repro.envs import tasks as names
 from repro.envs.base import HostEnv, JaxEnv
 from repro.envs.settings import EnvSettings
 from repro.errors import UsageError
+from repro.registry import load
 
 SINGLE = {
-    "dmc_proprio": ("repro.envs.dmc", "DMCEnv"),
-    "dmc_vision": ("repro.envs.dmc", "DMCEnv"),
+    "dmc_proprio": "repro.envs.dmc:DMCEnv",
+    "dmc_vision": "repro.envs.dmc:DMCEnv",
+    "crafter": "repro.envs.crafter:CrafterEnv",
+    "bsuite": "repro.envs.bsuite:BsuiteEnv",
+    "procgen_hard": "repro.envs.procgen:ProcgenEnv",
 }
-"""Suites of Python environments: module and class, called as `cls(task, seed, settings)`."""
+"""Suites of Python environments, made by `f(task, seed, settings)`."""
 
 PURE_JAX = {
-    "catch": ("repro.envs.catch", "Catch"),
-    "gymnax": ("repro.envs.gymnax", "GymnaxEnv"),
-    "minatar": ("repro.envs.gymnax", "GymnaxEnv"),
+    "catch": "repro.envs.catch:Catch",
+    "gymnax": "repro.envs.gymnax:gymnax_env",
+    "minatar": "repro.envs.gymnax:gymnax_env",
+    "craftax": "repro.envs.gymnax:craftax_env",
 }
-"""Suites of pure-JAX environments: module and class, called as `cls(task, settings)`."""
+"""Suites of pure-JAX environments, made by `f(task, settings)`."""
 
 
 def make(
@@ -51,10 +55,10 @@ def make(
     if suite in PURE_JAX:
         from repro.envs.jax_env import JaxVectorEnv
 
-        return JaxVectorEnv(_load(PURE_JAX[suite])(task, settings), seeds)
+        return JaxVectorEnv(load(PURE_JAX[suite])(task, settings), seeds)
     from repro.envs.python_env import PythonVectorEnv
 
-    return PythonVectorEnv([_load(SINGLE[suite])(task, seed, settings) for seed in seeds])
+    return PythonVectorEnv([load(SINGLE[suite])(task, seed, settings) for seed in seeds])
 
 
 def as_host(env: HostEnv | JaxEnv) -> HostEnv:
@@ -64,8 +68,3 @@ def as_host(env: HostEnv | JaxEnv) -> HostEnv:
     from repro.envs.jax_env import HostFromJax
 
     return HostFromJax(cast(JaxEnv, env))
-
-
-def _load(reference: tuple[str, str]) -> Any:
-    module, name = reference
-    return getattr(importlib.import_module(module), name)

@@ -23,7 +23,7 @@ class EnvSettings:
     """One channel instead of RGB. With `resize="area"` the emulator's luminance before the resize (DreamerV2); with
     "bilinear" 0.299 R + 0.587 G + 0.114 B of the resized image, truncated (DreamerV3)."""
     action_repeat: int = 1
-    """Environment steps (Atari: emulator frames) per agent step; rewards are summed, an end stops the repeat."""
+    """Atari, DMC: emulator frames or control steps per agent step; rewards are summed, an end stops the repeat."""
     resize: Literal["area", "bilinear"] = "bilinear"
     """Atari: OpenCV INTER_AREA (DreamerV2, DreamerV3 of 2023, EfficientZero) or Pillow BILINEAR (IRIS, DreamerV3)."""
     pool: Literal["screen", "resized", "none"] = "screen"
@@ -40,7 +40,8 @@ class EnvSettings:
     """Atari: "episode" ends the agent's episode at a lost life and goes on playing the same game: the next episode
     begins with one no-op step whose reward is dropped (IRIS and EfficientZero, in training only)."""
     time_limit: int | None = None
-    """Episode limit in emulator frames (Atari) or environment steps (others); None is the environment's own."""
+    """Episode limit in emulator frames (Atari) or environment steps (others, except bsuite and ProcGen); None is the
+    environment's own."""
     limit_counts_noops: bool = False
     """Atari: the no-op frames of the reset count towards `time_limit` (IRIS)."""
     terminal_on_limit: bool = False
@@ -193,6 +194,11 @@ def minatar() -> EnvSettings:
     return EnvSettings(size=(10, 10))
 
 
+def craftax() -> EnvSettings:
+    """Craftax-Classic from pixels: its own 63x63 images."""
+    return EnvSettings(size=(63, 63))
+
+
 def default(suite: str) -> EnvSettings:
     """The settings `make` uses when none are given: those of DreamerV3 as published in 2025."""
     sets = {
@@ -205,5 +211,6 @@ def default(suite: str) -> EnvSettings:
         "catch": catch,
         "minatar": minatar,
         "gymnax": minatar,
+        "craftax": craftax,
     }
     return sets.get(suite, EnvSettings)()
