@@ -105,12 +105,16 @@ class Online:
 
     def learn(self, agent: Any, buffer: Any, update: jax.Array) -> tuple[Any, Any, dict[str, jax.Array]]:
         """One update of all seeds: sample, learn, write back. Metrics have leaves `[S]`."""
-        sample = self._replay(lambda b, k: self.replay.sample(b, k, self.loop.batch_size))
-        buffer, batch, ids = sample(buffer, seeding.keys(self.seeds, "sample", update))
+        buffer, batch, ids = self.sample(buffer, update)
         agent, metrics, write_back = self.update(agent, batch, update)
         if write_back:
             buffer = self._replay(self.replay.update)(buffer, ids, write_back)
         return agent, buffer, metrics
+
+    def sample(self, buffer: Any, update: jax.Array) -> tuple[Any, Transition, Any]:
+        """Replay, batch `[S, B, L, ...]` and where it lies, for update number `update`."""
+        sample = self._replay(lambda b, k: self.replay.sample(b, k, self.loop.batch_size))
+        return sample(buffer, seeding.keys(self.seeds, "sample", update))
 
     def update(self, agent: Any, batch: Transition, update: jax.Array) -> tuple[Any, dict[str, jax.Array], Any]:
         """The algorithm's `learn` on a sampled batch, leaves `[S, B, L, ...]`."""

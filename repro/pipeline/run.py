@@ -19,9 +19,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint
 """Versions of these stand in every record, besides the environment's own packages."""
 
 IDENTITY = (
-    "suite", "task", "preset", "seeds", "first_seed",
-    "loop.log_seconds", "loop.checkpoint_minutes", "loop.data_parallel",
-)  # fmt: skip
+    *("suite", "task", "preset", "seeds", "first_seed", "release"),
+    *(f"loop.{name}" for name in ("steps", "max_minutes", "log_seconds", "checkpoint_minutes", "predictions")),
+    *(f"loop.{name}" for name in ("driver", "seeds_map", "fused_iterations", "replay_storage", "data_parallel")),
+)
 """Config fields that do not make a run deviate from the paper's settings."""
 
 
@@ -144,7 +145,7 @@ def record(run: Run, result: Result) -> dict[str, Any]:
         "budget": {"used": result.budget_used, "paper": result.budget_paper, "unit": result.step_unit},
         "budget_fraction": min(1.0, result.budget_used / result.budget_paper),
         "deviations": json.loads(
-            json.dumps(configuration.deviations(run.config, run.reference, ignore=(*IDENTITY, "loop.steps")))
+            json.dumps(configuration.deviations(run.config, run.reference, ignore=IDENTITY))
         ),
         "config": configuration.to_json(run.config),
         "config_hash": run.config_hash,

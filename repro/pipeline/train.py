@@ -95,7 +95,7 @@ class _Trainer:
         self.ratio = UpdateRatio(loop.updates_per_step)
         self.metrics: dict[str, jax.Array] = {}
         self.progress = Progress(loop.steps, loop.log_seconds)
-        self.last_checkpoint = time.monotonic()
+        self.begin = self.last_checkpoint = time.monotonic()
         self.stop_signal: int | None = None
         self.busy = (0.0, 0, 0)  # seconds, vector steps, updates measured after compilation
 
@@ -133,6 +133,8 @@ class _Trainer:
             state = self._initial_state()
             if self.run.resume and self.checkpoints.latest() is not None:
                 state = self._restore(state)
+            # An environment may show one array both as state and as observation; a donated buffer must be unique.
+            state = jax.tree.map(jnp.copy, state)
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
             state = self._drive_fused(state) if self.online.fused else self._drive_host(state)
@@ -173,7 +175,7 @@ class _Trainer:
         ready = False
         begin = (time.monotonic(), self.step, self.updates)
         with self.run.phase("train"):
-            while self.step < self.total:
+            while self.step < self.total and not self._out_of_time():
                 actions, carry, buffer = collect_program(agent, carry, buffer, timestep, jnp.int32(self.step))
                 self.step += 1
                 self._note(self.step, timestep)
@@ -222,12 +224,12 @@ class _Trainer:
                 state, seen = walk(state, jnp.int32(self.step), before - self.step)
                 self._note_all(seen)
                 begin = (time.monotonic(), self.step, self.updates)
-            while self.step + per_call * steps <= self.total:
+            while self.step + per_call * steps <= self.total and not self._out_of_time():
                 state, seen, self.metrics = program(state, jnp.int32(self.step), jnp.int32(self.updates))
                 self.updates += per_call * updates
                 self._note_all(seen)
                 self._housekeeping(state, begin)
-            if self.step < self.total:
+            if self.step < self.total and not self._out_of_time():
                 state, seen = walk(state, jnp.int32(self.step), self.total - self.step)
                 self._note_all(seen)
             jax.block_until_ready(state.agent)
@@ -245,6 +247,10 @@ class _Trainer:
         for row in zip(rewards, first, last, strict=True):
             self.step += 1
             self.episodes.add(self.step, *row)
+
+    def _out_of_time(self) -> bool:
+        limit = self.loop.max_minutes
+        return limit is not None and time.monotonic() - self.begin > 60 * limit
 
     def _measure(self, begin: tuple[float, int, int]) -> None:
         self.busy = (time.monotonic() - begin[0], self.step - begin[1], self.updates - begin[2])
