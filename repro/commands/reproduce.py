@@ -31,6 +31,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs every task in turn; returns the exit code."""
     paper = registry.find(args.paper)
+    tasks = checked_tasks(paper, args)
+    # All mistakes in the settings come to light before anything heavy is loaded.
+    for suite, task in tasks:
+        configure(paper, args.preset or "cpu", suite, task, args)
+
+    from repro import platform
+
+    platform.configure_jax()
+    for suite, task in tasks:
+        _reproduce(paper, suite, task, args)
+    return 0
+
+
+def checked_tasks(paper: registry.Paper, args: argparse.Namespace) -> list[tuple[str, str]]:
+    """(suite, task) for every `--task`, the default one without; `UsageError` for whatever cannot be run."""
     tasks = [_split(paper, task, args.suite) for task in args.task or [_default_task(paper, args.suite)]]
     for suite, _ in tasks:
         if suite in paper.unavailable:
@@ -41,16 +56,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--seeds must be at least 1, got {args.seeds}")
     if args.budget is not None and not 0 < args.budget <= 1:
         raise UsageError(f"--budget must be above 0 and at most 1, got {args.budget:g}")
-    # All mistakes in the settings come to light before anything heavy is loaded.
-    for suite, task in tasks:
-        _configure(paper, args.preset or "cpu", suite, task, args)
-
-    from repro import platform
-
-    platform.configure_jax()
-    for suite, task in tasks:
-        _reproduce(paper, suite, task, args)
-    return 0
+    return tasks
 
 
 def _split(paper: registry.Paper, task: str, suite: str | None) -> tuple[str, str]:
@@ -67,7 +73,8 @@ def _default_task(paper: registry.Paper, suite: str | None) -> str:
     return f"{suite}/{paper.suites[suite][0]}"
 
 
-def _configure(paper: registry.Paper, preset: str, suite: str, task: str, args: argparse.Namespace) -> Any:
+def configure(paper: registry.Paper, preset: str, suite: str, task: str, args: argparse.Namespace) -> Any:
+    """The preset's configuration with `--seeds`, `--budget` and `--set` applied."""
     config = paper.presets[preset].make(suite, task)
     if args.seeds is not None:
         config = dataclasses.replace(config, seeds=args.seeds)
@@ -86,7 +93,7 @@ def _reproduce(paper: registry.Paper, suite: str, task: str, args: argparse.Name
 
     accelerator = jax.default_backend() != "cpu"
     preset = args.preset or ("paper" if accelerator else "cpu")
-    config = _configure(paper, preset, suite, task, args)
+    config = configure(paper, preset, suite, task, args)
     if hasattr(config, "for_platform"):
         config = config.for_platform(jax.default_backend())
     device = jax.devices()[0]

@@ -77,16 +77,20 @@ class Online:
         carry = self.algorithm.initial_carry(self.loop.envs)
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.count, *x.shape)), carry)
 
+    def item_example(self, agent: Any, carry: Any, timestep: TimeStep) -> Transition:
+        """Shapes and dtypes of what is stored of one step of one environment."""
+        item = jax.eval_shape(lambda a, c, t: self.act(a, c, t, jnp.int32(0))[2], agent, carry, timestep)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), item)
+
     def init_buffer(self, agent: Any, carry: Any, timestep: TimeStep) -> Any:
         """Empty replay of all seeds; the stored fields are those that `act` and the environment produce."""
-        item = jax.eval_shape(lambda a, c, t: self._act(a, c, t, jnp.int32(0))[2], agent, carry, timestep)
-        example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), item)
-        one = self.replay.init(example)
+        one = self.replay.init(self.item_example(agent, carry, timestep))
         return jax.tree.map(lambda x: jnp.repeat(x[None], self.count, 0), one)
 
-    # ---- the two pieces --------------------------------------------------------------------------------------------
+    # ---- the pieces -------------------------------------------------------------------------------------------------
 
-    def _act(self, agent: Any, carry: Any, timestep: TimeStep, step: jax.Array) -> tuple[Any, Any, Transition]:
+    def act(self, agent: Any, carry: Any, timestep: TimeStep, step: jax.Array) -> tuple[Any, Any, Transition]:
+        """One decision in all environments: actions, next carry, what to store; leaves `[S, E, ...]`."""
         timestep = TimeStep(*seeding.split(tuple(timestep), self.count))
         keys = seeding.keys(self.seeds, "act", step)
         actions, carry, extras = self._over_seeds(self.algorithm.act)(agent, carry, timestep, keys)
@@ -99,7 +103,7 @@ class Online:
         self, agent: Any, carry: Any, buffer: Any, timestep: TimeStep, step: jax.Array
     ) -> tuple[dict[str, jax.Array], Any, Any]:
         """One decision in all environments: actions `[S * E, ...]`, next carry, replay with the transition added."""
-        actions, carry, item = self._act(agent, carry, timestep, step)
+        actions, carry, item = self.act(agent, carry, timestep, step)
         buffer = self._replay(lambda b, i: self.replay.add(b, i))(buffer, item)
         return seeding.merge(actions), carry, buffer
 

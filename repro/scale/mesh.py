@@ -26,17 +26,25 @@ def choose(seeds: int, data_parallel: int, batch_size: int, devices: Sequence[ja
     devices = jax.devices() if devices is None else devices
     if data_parallel > len(devices):
         raise UsageError(f"data_parallel={data_parallel}, but there are {len(devices)} devices: use at most that many")
-    if batch_size % data_parallel:
-        raise UsageError(f"data_parallel={data_parallel} does not divide batch_size={batch_size}")
     rows = max(n for n in range(1, len(devices) // data_parallel + 1) if seeds % n == 0)
-    if rows * data_parallel == 1:
-        return None
-    return Mesh(np.array(devices[: rows * data_parallel]).reshape(rows, data_parallel), (SEEDS, DATA))
+    return None if rows * data_parallel == 1 else make(rows, data_parallel, batch_size, devices)
+
+
+def make(rows: int, columns: int, batch_size: int, devices: Sequence[Any]) -> Mesh:
+    """The mesh `[seeds: rows, data: columns]` of the first devices; `UsageError` if the batch does not split."""
+    if batch_size % columns:
+        raise UsageError(f"a batch of {batch_size} sequences does not split over {columns} devices for each seed")
+    return Mesh(np.array(devices[: rows * columns]).reshape(rows, columns), (SEEDS, DATA))
 
 
 def by_seed(mesh: Mesh | None, axis: int = 0) -> NamedSharding | None:
     """Sharding of arrays whose axis number `axis` is S or S * E; equal copies along `data`."""
     return None if mesh is None else NamedSharding(mesh, PartitionSpec(*[None] * axis, SEEDS))
+
+
+def by_seed_and_batch(mesh: Mesh) -> NamedSharding:
+    """Sharding of arrays `[S, B, ...]` with B split over `data`."""
+    return NamedSharding(mesh, PartitionSpec(SEEDS, DATA))
 
 
 def place(tree: Any, mesh: Mesh | None) -> Any:
@@ -48,7 +56,7 @@ def split_batch(batch: Any, mesh: Mesh | None) -> Any:
     """Inside `jit`: leaves `[S, B, ...]` with B split over `data`; all that is computed from them follows."""
     if mesh is None:
         return batch
-    return lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(SEEDS, DATA)))
+    return lax.with_sharding_constraint(batch, by_seed_and_batch(mesh))
 
 
 def each_seed(f: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
