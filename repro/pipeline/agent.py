@@ -74,7 +74,7 @@ def load_agent(folder: Path, config_hash: str, template: Any) -> Any:
 
 def write_predictions(run: Run, algorithm: Any, trained: Trained) -> list[Path]:
     """Open-loop predictions of the first seed as GIF and in TensorBoard, for algorithms with a method `predict`."""
-    if not hasattr(algorithm, "predict") or trained.updates == 0:
+    if not hasattr(algorithm, "predict") or trained.updates == 0 or trained.state.buffer is None:
         return []
     online, state = trained.online, trained.state
     key = seeding.keys(online.seeds, "evaluate")[0]

@@ -49,9 +49,7 @@ class Logger:
         path = self.folder / f"{name.replace('/', '_')}_{step}.gif"
         write_gif(path, frames)
         height, width, channels = frames.shape[1:]
-        image = Summary.Image(
-            height=height, width=width, colorspace=channels, encoded_image_string=path.read_bytes()
-        )
+        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=path.read_bytes())
         self._tensorboard().file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
         return path
 

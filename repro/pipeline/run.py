@@ -144,9 +144,7 @@ def record(run: Run, result: Result) -> dict[str, Any]:
         "curve": protocols.learning_curve(result.protocol, result.episodes, result.budget_used),
         "budget": {"used": result.budget_used, "paper": result.budget_paper, "unit": result.step_unit},
         "budget_fraction": min(1.0, result.budget_used / result.budget_paper),
-        "deviations": json.loads(
-            json.dumps(configuration.deviations(run.config, run.reference, ignore=IDENTITY))
-        ),
+        "deviations": json.loads(json.dumps(configuration.deviations(run.config, run.reference, ignore=IDENTITY))),
         "config": configuration.to_json(run.config),
         "config_hash": run.config_hash,
         "code": platform.code_version(),
@@ -170,7 +168,8 @@ def finish(run: Run, results: Result | Sequence[Result]) -> list[Path]:
     results = [results] if isinstance(results, Result) else list(results)
     written = [records.save(record(run, result), run.results) for result in results]
     (run.folder / "record.json").write_text(json.dumps([str(path) for path in written]))
-    # Only the trained agent is kept: a loop checkpoint holds the whole replay.
-    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+    # Only the trained agent is kept: the loop's checkpoints hold the whole replay.
+    for name in ("checkpoints", "replay"):
+        shutil.rmtree(run.folder / name, ignore_errors=True)
     run.log.close()
     return written

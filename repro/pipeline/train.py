@@ -3,7 +3,6 @@
 import signal
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -19,6 +18,7 @@ from repro.pipeline.checkpoint import Checkpoints, tree_digest
 from repro.pipeline.config import LoopConfig
 from repro.pipeline.episodes import EpisodeLog
 from repro.pipeline.log import Progress, duration
+from repro.pipeline.memory import DeviceMemory, HostMemory, Memory
 from repro.pipeline.online import LoopState, Online, shapes
 from repro.pipeline.run import Run
 from repro.replay import UpdateRatio
@@ -108,9 +108,13 @@ class _Trainer:
         carry = online.init_carry()
         agent_shapes = jax.eval_shape(online.init_agent, online.seeds)
         placed = meshes.by_seed(self.mesh)
-        make_buffer = jax.jit(lambda: online.init_buffer(agent_shapes, carry, timestep), out_shardings=placed)
+        make_buffer = jax.jit(lambda: self._buffer(agent_shapes, carry, timestep), out_shardings=placed)
         agent = jax.jit(online.init_agent, out_shardings=placed)(online.seeds)
         return meshes.place(LoopState(agent, carry, make_buffer(), timestep, environment), self.mesh)
+
+    def _buffer(self, agent: Any, carry: Any, timestep: TimeStep) -> Any:
+        in_program = self.online.fused or self.loop.replay_storage == "device"
+        return self.online.init_buffer(agent, carry, timestep) if in_program else None
 
     def _restore(self, template: LoopState) -> LoopState:
         _, state, loose, meta = self.checkpoints.restore(template)
@@ -159,39 +163,38 @@ class _Trainer:
 
     def _drive_host(self, state: LoopState) -> LoopState:
         online = self.online
-        with self.run.phase("compile"), ThreadPoolExecutor(2) as pool:
-            number = jax.ShapeDtypeStruct((), jnp.int32)
-            agent, carry, buffer, timestep, _ = shapes(state, self.mesh)
-            placed = meshes.by_seed(self.mesh)  # what a program returns lies where the next call expects it
-            # The replay is donated: both programs write into the storage in place.
-            collect_jit = jax.jit(online.collect, donate_argnums=(1, 2), out_shardings=placed)
-            learn_jit = jax.jit(online.learn, donate_argnums=(0, 1), out_shardings=placed)
-            collect = collect_jit.lower(agent, carry, buffer, timestep, number)
-            learn = learn_jit.lower(agent, buffer, number)
-            collect_program, learn_program = pool.map(lambda lowered: lowered.compile(), (collect, learn))
-            items = jax.jit(lambda b: jnp.min(online.items(b)))
-        agent, carry, buffer, timestep, _ = state
+        with self.run.phase("compile"):
+            memory = self._memory(state)
+        agent, carry, _, timestep, _ = state
         wanted = min(self.loop.batch_size * self.loop.batch_length, online.replay.capacity // 2)
         ready = False
         begin = (time.monotonic(), self.step, self.updates)
-        with self.run.phase("train"):
-            while self.step < self.total and not self._out_of_time():
-                actions, carry, buffer = collect_program(agent, carry, buffer, timestep, jnp.int32(self.step))
-                self.step += 1
-                self._note(self.step, timestep)
-                ready = ready or int(items(buffer)) >= wanted
-                # Dispatch order matters: actions first (the environments need them), then the updates, which run
-                # while the host steps the environments.
-                for _ in range(self.ratio(self._agent_steps()) if ready and self.loop.train_ratio else 0):
-                    agent, buffer, self.metrics = learn_program(agent, buffer, jnp.int32(self.updates))
-                    self.updates += 1
-                if self.step < self.total:
-                    timestep = self._step_environment(jax.device_get(actions))
-                state = LoopState(agent, carry, buffer, timestep, None)
-                self._housekeeping(state, begin)
-            jax.block_until_ready(agent)
+        try:
+            with self.run.phase("train"):
+                while self.step < self.total and not self._out_of_time():
+                    actions, carry = memory.collect(agent, carry, timestep, self.step)
+                    self.step += 1
+                    self._note(self.step, timestep)
+                    ready = ready or memory.items() >= wanted
+                    # Dispatch order matters: actions first (the environments need them), then the updates, which run
+                    # while the host steps the environments.
+                    for _ in range(self.ratio(self._agent_steps()) if ready and self.loop.train_ratio else 0):
+                        agent, self.metrics = memory.learn(agent, self.updates)
+                        self.updates += 1
+                    if self.step < self.total:
+                        timestep = self._step_environment(jax.device_get(actions))
+                    state = LoopState(agent, carry, memory.buffer, timestep, None)
+                    self._housekeeping(state, begin, memory)
+                jax.block_until_ready(agent)
+        finally:
+            memory.close()
         self._measure(begin)
         return state
+
+    def _memory(self, state: LoopState) -> Memory:
+        if self.loop.replay_storage == "device":
+            return DeviceMemory(self.online, state)
+        return HostMemory(self.online, state, self.run.folder / "replay", self.step if self.resumed else None)
 
     def _step_environment(self, actions: dict[str, np.ndarray]) -> TimeStep:
         try:
@@ -255,13 +258,15 @@ class _Trainer:
     def _measure(self, begin: tuple[float, int, int]) -> None:
         self.busy = (time.monotonic() - begin[0], self.step - begin[1], self.updates - begin[2])
 
-    def _housekeeping(self, state: LoopState, begin: tuple[float, int, int]) -> None:
+    def _housekeeping(self, state: LoopState, begin: tuple[float, int, int], memory: Memory | None = None) -> None:
         if self.progress.due():
             self._measure(begin)
             self._report()
         due = time.monotonic() - self.last_checkpoint > 60 * self.loop.checkpoint_minutes
         if due or self.stop_signal is not None:
             self._check_finite()
+            if memory is not None:
+                memory.save(self.step)
             self._checkpoint(state)
         if self.stop_signal is not None:
             name = signal.Signals(self.stop_signal).name

@@ -80,11 +80,11 @@ def test_an_interrupted_run_continues_as_if_nothing_had_happened(host: bool, mon
     whole = trained(Config(), monkeypatch, tmp_path / "whole", host)
 
     class Stopped(training._Trainer):
-        def _housekeeping(self, state: Any, begin: Any) -> None:
+        def _housekeeping(self, state: Any, begin: Any, memory: Any = None) -> None:
             self.calls = getattr(self, "calls", 0) + 1
             if self.calls == (50 if host else 3):
                 self._on_signal(15, None)
-            super()._housekeeping(state, begin)
+            super()._housekeeping(state, begin, memory)
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "_Trainer", Stopped)
@@ -95,6 +95,30 @@ def test_an_interrupted_run_continues_as_if_nothing_had_happened(host: bool, mon
     resumed = train(run, LinearAgent(env.obs_spaces, env.action_spaces), env, LOOP, step_scale=2)
     assert resumed.resumed == 1 and resumed.updates == whole.updates
     assert resumed.digest == whole.digest and resumed.episodes == whole.episodes
+
+
+def test_replay_on_the_host_keeps_seeds_apart_and_resumes(monkeypatch: Any, tmp_path: Path) -> None:
+    config = Config(seeds=2, loop=dataclasses.replace(LOOP, replay_storage="host"))
+    whole = trained(config, monkeypatch, tmp_path / "whole", True)
+    device = trained(Config(seeds=2), monkeypatch, tmp_path / "device", True)
+    assert whole.updates == device.updates
+    alone = trained(dataclasses.replace(config, seeds=1, first_seed=1), monkeypatch, tmp_path / "alone", True)
+    assert alone.episodes[0] == whole.episodes[1]
+
+    class Stopped(training._Trainer):
+        def _housekeeping(self, state: Any, begin: Any, memory: Any = None) -> None:
+            if self.step == 60:
+                self._on_signal(15, None)
+            super()._housekeeping(state, begin, memory)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_Trainer", Stopped)
+        with pytest.raises(RunError, match="stopped by SIGTERM"):
+            trained(config, monkeypatch, tmp_path / "cut", True)
+    run = run_of(config, monkeypatch, tmp_path / "cut", resume=True)
+    env = environment(run.seeds, True)
+    resumed = train(run, LinearAgent(env.obs_spaces, env.action_spaces), env, config.loop, step_scale=2)
+    assert resumed.updates == whole.updates and resumed.resumed == 1
 
 
 def test_the_replay_holds_what_was_written_back(monkeypatch: Any, tmp_path: Path) -> None:
