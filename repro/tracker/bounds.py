@@ -2,6 +2,8 @@
 
 import math
 
+from repro.evaluation.statistics import Estimate
+
 _ATARI = {
     "pong": (-21.0, 21.0),
     "boxing": (-100.0, 100.0),
@@ -53,3 +55,11 @@ def score_range(suite: str, task: str, metric: str = "episode_return") -> tuple[
     low, high = _RANGES.get(suite, (-math.inf, math.inf))
     slack = 1e-4 * (high - low) if math.isfinite(high - low) else 0.0  # float32 sums of a thousand rewards
     return low - slack, high + slack
+
+
+def clip(estimate: Estimate | None, suite: str, task: str, metric: str) -> Estimate | None:
+    """An estimate whose interval stays within the possible range: the true mean cannot lie outside either."""
+    if estimate is None or not math.isfinite(estimate.half_width):
+        return estimate
+    low, high = score_range(suite, task, metric)
+    return estimate._replace(low=max(estimate.low, low), high=min(estimate.high, high))

@@ -12,7 +12,7 @@ from repro import paths, registry
 from repro.errors import unknown
 from repro.evaluation import statistics
 from repro.evaluation.statistics import Estimate
-from repro.tracker import aggregates, published, records, targets
+from repro.tracker import aggregates, bounds, published, records, targets
 from repro.tracker.aggregates import Aggregate
 from repro.tracker.groups import Group, group
 from repro.tracker.published import PublishedTable, Row
@@ -124,7 +124,7 @@ def judge(table: PublishedTable, key: tuple[str, str, str, str], one: Group | No
     suite, task, method, metric = key
     declared = targets.override(table, *key)
     row = _published_row(table, key, one)
-    ours = one.estimate() if one else None
+    ours = bounds.clip(one.estimate(), suite, task, metric) if one else None
     if declared.get("verdict") is False:
         target = targets.estimate(table, row) if row else None
         label: Label = "not judged" if one else "untested"
@@ -133,7 +133,7 @@ def judge(table: PublishedTable, key: tuple[str, str, str, str], one: Group | No
         low, high = declared.get("low", -math.inf), declared.get("high", math.inf)
         verdict = decide_claim(ours, low, high, recorded=one is not None)
         return dataclasses.replace(verdict, changed=one.changed if one else {})
-    target = targets.estimate(table, row) if row else None
+    target = bounds.clip(targets.estimate(table, row), suite, task, metric) if row else None
     margin = targets.margin(table, suite, task, target.value) if target else 0.0
     if "margin" in declared:
         margin = declared["margin"]
@@ -150,17 +150,18 @@ def _judge_partial(
     table: PublishedTable, key: tuple[str, str, str, str], one: Group, full_margin: float, target: Estimate | None
 ) -> Verdict:
     """Compares at the last step for which both a published curve point and most scores of ours exist."""
-    suite, task, method, _ = key
+    suite, task, method, metric = key
     unit = one.first["step_unit"]
     steps = one.scores_by_step()
     most = max(map(len, steps.values()), default=0)
     for step in sorted((s for s, scores in steps.items() if len(scores) == most), reverse=True):
-        point, _ = targets.at_step(table, suite, task, method, step, unit)
+        point = bounds.clip(targets.at_step(table, suite, task, method, step, unit), suite, task, metric)
         if point is not None:
-            ours = statistics.of_scores(steps[step])
+            ours = bounds.clip(statistics.of_scores(steps[step]), suite, task, metric)
             margin = targets.margin(table, suite, task, point.value)
             return decide(ours, point, margin, fraction=one.fraction, step=step, changed=one.changed)
-    verdict = decide(one.estimate(), None, full_margin, fraction=one.fraction, changed=one.changed)
+    ours = bounds.clip(one.estimate(), suite, task, metric)
+    verdict = decide(ours, None, full_margin, fraction=one.fraction, changed=one.changed)
     return dataclasses.replace(verdict, published=target)
 
 

@@ -67,21 +67,16 @@ def convert(table: PublishedTable, suite: str, amount: float, unit: str, to: str
     return amount * sizes[to] / sizes[unit]
 
 
-def at_step(
-    table: PublishedTable, suite: str, task: str, method: str, step: float, unit: str
-) -> tuple[Estimate | None, float | None]:
-    """The published learning curve at `step` (in `unit`), linear between its points; None outside of it.
-
-    Returns the estimate and the step in the curve's own unit.
-    """
+def at_step(table: PublishedTable, suite: str, task: str, method: str, step: float, unit: str) -> Estimate | None:
+    """The published learning curve at `step` (in `unit`), linear between its points; None outside of it."""
     curve = table.curve(suite, task, method)
     if curve is None and method == table.method(suite):
         curve = table.curve(suite, task, table.suite(suite).get("curve_method", method))
     if curve is None:
-        return None, None
+        return None
     x = convert(table, suite, step, unit, curve.unit)
     if x is None or not curve.step[0] <= x <= curve.step[-1]:
-        return None, x
+        return None
     right = bisect.bisect_left(curve.step, x)
     left = right if curve.step[right] == x else right - 1
     weight = 0.0 if left == right else (x - curve.step[left]) / (curve.step[right] - curve.step[left])
@@ -89,6 +84,6 @@ def at_step(
     stds, counts = (curve.std[left], curve.std[right]), (curve.seeds[left], curve.seeds[right])
     seeds = min(counts[0] or 1, counts[1] or 1)
     if stds[0] is None or stds[1] is None or seeds < 2:
-        return statistics.t_estimate(mean, 0.0, 1), x
+        return statistics.t_estimate(mean, 0.0, 1)
     std = (1 - weight) * stds[0] + weight * stds[1]
-    return statistics.t_estimate(mean, std * math.sqrt(seeds / (seeds - 1)), seeds), x
+    return statistics.t_estimate(mean, std * math.sqrt(seeds / (seeds - 1)), seeds)

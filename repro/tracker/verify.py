@@ -44,7 +44,7 @@ def check(path: Path, root: Path | None = None) -> Finding:
     return Finding(path, record, tuple(problems))
 
 
-def verdicts(root: Path, suites: Iterable[compare.SuiteComparison]) -> list[dict[str, Any]]:
+def verdicts(suites: Iterable[compare.SuiteComparison]) -> list[dict[str, Any]]:
     """Every verdict with the numbers it rests on, as `repro report` keeps them."""
     rows = []
     for suite in suites:
@@ -62,23 +62,35 @@ def verdicts(root: Path, suites: Iterable[compare.SuiteComparison]) -> list[dict
     return rows
 
 
-def stale(root: Path, suites: Iterable[compare.SuiteComparison]) -> list[str]:
-    """What `verdicts.json` says that the records no longer give; empty where there is no report."""
+def against_report(root: Path, suites: Iterable[compare.SuiteComparison]) -> tuple[list[str], bool]:
+    """What `verdicts.json` says that the records do not give, and whether there are records it does not know yet.
+
+    A report that is merely older than some records is no fault; one that shows records that are gone, or other
+    numbers for the same records, is. Nothing to find where there is no report.
+    """
     path = root / SUMMARY
     if not path.exists():
-        return []
+        return [], False
     try:
         written = json.loads(path.read_text(), parse_constant=validation.refuse_constant)
         before = {(row["row"], tuple(row["records"])): row for row in written["verdicts"]}
     except (ValueError, KeyError, TypeError) as error:
-        return [f"{path}: not a summary of verdicts: {error}"]
-    now = {(row["row"], tuple(row["records"])): json.loads(json.dumps(row)) for row in verdicts(root, suites)}
-    lines = [f"{key[0]}: reported, but its records are gone" for key in before.keys() - now.keys()]
-    lines += [f"{key[0]}: recorded, but not in the report" for key in now.keys() - before.keys()]
-    for key in before.keys() & now.keys():
-        if not _same(before[key], now[key]):
-            lines.append(f"{key[0]}: reported {_shown(before[key])}, the records give {_shown(now[key])}")
-    return [f"{path}: {line}; repro report writes it anew" for line in sorted(lines)]
+        return [f"{path}: not a summary of verdicts: {error}"], False
+    now = {(row["row"], tuple(row["records"])): json.loads(json.dumps(row)) for row in verdicts(suites)}
+    here = {record for _, identities in now for record in identities}
+    lines = []
+    for (name, identities), row in before.items():
+        if missing := [record for record in identities if record not in here]:
+            lines.append(f"{name}: reported, but without its records {', '.join(missing)}")
+        elif (name, identities) in now and identities and not _same(row, now[name, identities]):
+            lines.append(f"{name}: reported {_shown(row)}, the records give {_shown(now[name, identities])}")
+    older = {key for key in now if key[1]} != {key for key in before if key[1]}
+    for key, row in before.items():  # aggregates rest on all records: comparable only where those are the same
+        if not key[1] and not older and not (key in now and _same(row, now[key])):
+            lines.append(
+                f"{key[0]}: reported {_shown(row)}, the records give {_shown(now[key]) if key in now else '-'}"
+            )
+    return [f"{path}: {line}; repro report writes it anew" for line in sorted(lines)], older
 
 
 def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

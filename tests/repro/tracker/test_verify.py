@@ -48,23 +48,31 @@ def test_misplaced_and_renamed_files_are_named(sample):
 
 
 def test_the_reports_verdicts_are_recomputed(sample):
-    sample.save([955.0, 960.0, 950.0])
+    one = sample.save([955.0, 960.0, 950.0])
+    sample.save([600.0, 610.0, 620.0], task="cheetah_run")
     summary = sample.results / verify.SUMMARY
-    assert verify.stale(sample.results, all_suites(sample.results)) == []
-    rows = verify.verdicts(sample.results, all_suites(sample.results))
-    assert [r["verdict"] for r in rows] == ["reproduced"]
-    summary.write_text(json.dumps({"verdicts": rows}))
-    assert verify.stale(sample.results, all_suites(sample.results)) == []
-    rows[0]["verdict"] = "above"
-    summary.write_text(json.dumps({"verdicts": rows}))
-    assert (
-        "reported above (955), the records give reproduced (955)"
-        in verify.stale(sample.results, all_suites(sample.results))[0]
-    )
-    summary.write_text(json.dumps({"verdicts": []}))
-    assert "not in the report" in verify.stale(sample.results, all_suites(sample.results))[0]
+
+    def check(rows):
+        summary.write_text(json.dumps({"verdicts": rows}))
+        return verify.against_report(sample.results, all_suites(sample.results))
+
+    assert verify.against_report(sample.results, all_suites(sample.results)) == ([], False)
+    rows = verify.verdicts(all_suites(sample.results))
+    assert [r["verdict"] for r in rows] == ["reproduced"] * 2 + ["partial: reproduced"] * 2  # tasks, aggregates
+    assert check(rows) == ([], False)
+    forged = [dict(r) for r in rows]
+    forged[0]["verdict"] = "above"
+    assert "reported above (613" in check(forged)[0][0] or "reported above (610" in check(forged)[0][0]
+    forged = [dict(r) for r in rows]
+    forged[-1]["reproduced"] = {"value": 1.0, "interval": None, "seeds": 3}
+    assert "median_return" in check(forged)[0][0]
+    assert check(rows[1:]) == ([], True)  # a record that the report does not know yet
+    sample.save([950.0], seeds=[9])
+    assert check(rows) == ([], True)
+    one.unlink()
+    assert "without its records" in check(rows)[0][0]
     summary.write_text("{")
-    assert "not a summary" in verify.stale(sample.results, all_suites(sample.results))[0]
+    assert "not a summary" in verify.against_report(sample.results, all_suites(sample.results))[0][0]
 
 
 def test_a_number_holds_within_its_interval(sample):
