@@ -373,14 +373,19 @@ def reconstruction_loss(output: Any, target: jax.Array, space: Space) -> jax.Arr
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """Clipping, LaProp, weight decay, learning rate, in this order (Methods, optimiser)."""
     c = config
-    end = c.lr / 10 if c.end is None else c.end
-    rate = warmup_then(decay(c.schedule, c.lr, end, c.anneal - c.warmup), c.lr, c.warmup)
     parts = [clip_by_tensor_norm(c.clip, c.min_norm), scale_by_laprop(c.beta1, c.beta2, c.eps, c.nesterov)]
     if c.weight_decay:
         pattern = re.compile(c.weight_decay_pattern)
         mask = lambda params: {k: bool(pattern.search(k)) for k in params}  # noqa: E731
         parts.append(optax.add_decayed_weights(c.weight_decay, mask))
-    return optax.chain(*parts, optax.scale_by_learning_rate(rate))
+    return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate(c)))
+
+
+def learning_rate(config: OptimizerConfig) -> optax.Schedule:
+    """Learning rate by number of updates done."""
+    end = config.lr / 10 if config.end is None else config.end
+    after = decay(config.schedule, config.lr, end, config.anneal - config.warmup)
+    return warmup_then(after, config.lr, config.warmup)
 
 
 def root_mean_square(tree: Any) -> jax.Array:

@@ -222,6 +222,23 @@ class RSSM(nnx.Module):
         action_part = self.action_part(jnp.where(reset[..., None], 0, action))
         return self._observe(carry, action_part, self.token_part(tokens), reset, noise)
 
+    def predict(self, start: Features, action: jax.Array, noise: jax.Array | Forced) -> Features:
+        """Open loop: the action vector at t `[B, T, A]` leads from state t to state t+1; noise `[B, T, S]`.
+
+        Returns the T states that follow `start`, `[B, T, ...]`.
+        """
+
+        def step(features: Features, now: Any) -> tuple[Features, Features]:
+            action_part, noise = now
+            deter = self.core(*features, action_part)
+            index = self.distribution(self.prior_of(deter)).sample(noise)
+            features = (deter, self.one_hot(index, deter.dtype))
+            return features, features
+
+        inputs = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (self.action_part(action), noise))
+        _, features = lax.scan(step, start, inputs)
+        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), features)
+
     def _observe(
         self, carry: Features, action_part: jax.Array, token_part: jax.Array, reset: jax.Array, noise: Any
     ) -> Posterior:
@@ -375,17 +392,22 @@ class Actor(nnx.Module):
 
     def __call__(self, features: Features) -> Policy:
         """Distributions over `[..., *shape]`."""
-        x = self.mlp(*features)
         policy: Policy = {}
-        for key, space in self.spaces.items():
-            classes = (space.classes,) if space.classes else ()
-            shape = (*x.shape[:-1], *space.shape, *classes)
-            outputs = {n: linear(x).reshape(shape) for n, linear in self.heads[key].items()}
-            if space.discrete:
-                policy[key] = categorical(outputs["logits"], self.config.unimix)
+        for key, raw in self.outputs(features).items():
+            if self.spaces[key].discrete:
+                policy[key] = categorical(raw["logits"], self.config.unimix)
             else:
-                policy[key] = bounded_normal(outputs["mean"], outputs["std"], self.config.min_std, self.config.max_std)
+                policy[key] = bounded_normal(raw["mean"], raw["std"], self.config.min_std, self.config.max_std)
         return policy
+
+    def outputs(self, features: Features) -> dict[str, dict[str, jax.Array]]:
+        """What the networks say: key -> `logits`, or `mean` and `std` before they are bounded."""
+        x = self.mlp(*features)
+        raw = {}
+        for key, space in self.spaces.items():
+            shape = (*x.shape[:-1], *space.shape, *([space.classes] if space.classes else []))
+            raw[key] = {name: linear(x).reshape(shape) for name, linear in self.heads[key].items()}
+        return raw
 
 
 class Networks(nnx.Module):
