@@ -126,6 +126,7 @@ def structure(record: Mapping[str, Any]) -> Iterator[str]:
             yield f"deviations.{name} must hold paper and used"
     if set(record["code"]) < {"commit", "dirty"}:
         yield "code must hold commit and dirty"
+    yield from _figures(record["extra"].get("figures", []))
     try:
         protocols.from_dict(record["protocol"])
     except UsageError as error:
@@ -164,6 +165,29 @@ def _seeds(record: Mapping[str, Any]) -> Iterator[str]:
             isinstance(p, list) and len(p) == 2 and all(map(_number, p)) for p in points
         ):
             yield f"curve[{i}] is not a list of [step, score]"
+
+
+def _figures(figures: Any) -> Iterator[str]:
+    """`extra.figures`: charts of the paper's own, `{title, x_label, y_label, series: [{name, x, y, low?, high?}]}`."""
+    if not isinstance(figures, list):
+        yield "extra.figures is not a list"
+        return
+    for i, figure in enumerate(figures):
+        if not isinstance(figure, dict) or set(figure) != {"title", "x_label", "y_label", "series"}:
+            yield f"extra.figures[{i}] must hold title, x_label, y_label and series"
+            continue
+        sound = isinstance(figure["series"], list) and bool(figure["series"])
+        for one in figure["series"] if sound else ():
+            lists = (
+                [one.get(name) for name in ("x", "y", "low", "high") if name in one] if isinstance(one, dict) else []
+            )
+            sound = sound and {"name", "x", "y"} <= set(one) <= {"name", "x", "y", "low", "high"}
+            sound = sound and ("low" in one) == ("high" in one) and bool(one["x"])
+            sound = sound and all(
+                isinstance(v, list) and len(v) == len(one["x"]) and all(map(_number, v)) for v in lists
+            )
+        if not sound:
+            yield f"extra.figures[{i}].series must be lists of numbers x, y (and low, high) of one length, with a name"
 
 
 def _budget(record: Mapping[str, Any]) -> Iterator[str]:

@@ -149,3 +149,38 @@ def costs(table: PublishedTable, suite: SuiteComparison) -> list[Cost]:
                 )
             )
     return lines
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart that a record brings along (`extra.figures`), e.g. a figure of the paper drawn again."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+
+
+PALETTE = ("s1", "s2", "s3", "s4", "s5", "s6")
+"""CSS classes of the lines of such a chart."""
+
+
+def figures(suite: SuiteComparison) -> list[Figure]:
+    """The charts that the newest record of each row brings along; the same title once."""
+    found: dict[str, Figure] = {}
+    for row in suite.rows:
+        for figure in row.group.records[-1]["extra"].get("figures", ()) if row.group else ():
+            lines = [
+                Series(
+                    str(one["name"]),
+                    PALETTE[i % len(PALETTE)],
+                    one["x"],
+                    one["y"],
+                    one.get("low", ()),
+                    one.get("high", ()),
+                )
+                for i, one in enumerate(figure["series"])
+            ]
+            title = str(figure["title"])
+            found.setdefault(title, Figure(title, str(figure["x_label"]), str(figure["y_label"]), tuple(lines)))
+    return list(found.values())

@@ -142,7 +142,7 @@ def _suite(table: PublishedTable, suite: SuiteComparison, links: rows.Links) -> 
         f"<section class='suite-rows' id='{_anchor(suite)}'><h3>{html.escape(suite.title)} "
         f"<span class='soft small'>{suite.recorded} of {len(suite.rows)} rows recorded</span></h3>"
         f"{rows.aggregate_table(suite)}{rows.suite_table(suite, links)}"
-        f"{_curves(table, suite)}{_profile(table, suite)}</section>"
+        f"{_curves(table, suite)}{_profile(table, suite)}{_figures(suite)}</section>"
     )
 
 
@@ -176,6 +176,15 @@ def _profile(table: PublishedTable, suite: SuiteComparison) -> str:
         f"<p class='small'>A run of ours beats a published one with probability {better:.2f} "
         f"[{low:.2f}, {high:.2f}].</p>"
     )
+
+
+def _figures(suite: SuiteComparison) -> str:
+    drawn = []
+    for figure in data.figures(suite):
+        names = "".join(f"<span><i class='{s.kind}'></i>{html.escape(s.name)}</span>" for s in figure.series)
+        chart = charts.lines(figure.series, figure.title, figure.x_label, figure.y_label, 460, 280)
+        drawn.append(f"<figure>{chart}<div class='legend'>{names}</div></figure>")
+    return f"<h4>Figures</h4><div class='charts large'>{''.join(drawn)}</div>" if drawn else ""
 
 
 def _cost(suites: Sequence[tuple[PublishedTable, SuiteComparison]]) -> str:

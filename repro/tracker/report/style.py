@@ -75,7 +75,9 @@ button.copy { font: inherit; font-size: 0.8rem; color: inherit; background: var(
   border-radius: 5px; padding: 0 8px; cursor: pointer; margin-left: 4px; }
 button:focus-visible, select:focus-visible, input:focus-visible, summary:focus-visible, a:focus-visible {
   outline: 2px solid var(--ours); outline-offset: 2px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: 12px; margin: 10px 0; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 280px), 1fr)); gap: 12px;
+  margin: 10px 0; }
+.charts.large { grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)); }
 .charts.wide { grid-template-columns: minmax(280px, 560px); }
 .legend.key i { height: 8px; }
 .charts figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 8px; }
@@ -89,11 +91,19 @@ svg.forest { width: 150px; }
 svg text { fill: var(--soft); font: 10px system-ui, sans-serif; }
 svg text.title { fill: var(--ink); font-size: 12px; font-weight: 600; }
 svg .grid { stroke: var(--line); stroke-width: 0.7; } svg .axis { stroke: var(--soft); stroke-width: 1; }
-svg .line { fill: none; stroke-width: 1.8; } svg .band { opacity: 0.2; stroke: none; }
+svg .line { fill: none; stroke-width: 1.8; }
 svg .ours { stroke: var(--ours); } svg .published { stroke: var(--published); } svg .changed { stroke: var(--changed); }
 svg .dot.ours, svg .band.ours { fill: var(--ours); } svg .dot.published, svg .band.published { fill: var(--published); }
 svg .dot.changed, svg .band.changed { fill: var(--changed); }
-svg .dot { stroke: none; } svg .margin { fill: var(--published); opacity: 0.16; }
+svg .s1 { stroke: var(--ours); } svg .s2 { stroke: var(--changed); } svg .s3 { stroke: var(--reproduced); }
+svg .s4 { stroke: var(--partial); } svg .s5 { stroke: var(--below); } svg .s6 { stroke: var(--published); }
+svg .band.s1, svg .dot.s1 { fill: var(--ours); } svg .band.s2, svg .dot.s2 { fill: var(--changed); }
+svg .band.s3, svg .dot.s3 { fill: var(--reproduced); } svg .band.s4, svg .dot.s4 { fill: var(--partial); }
+svg .band.s5, svg .dot.s5 { fill: var(--below); } svg .band.s6, svg .dot.s6 { fill: var(--published); }
+i.s1 { background: var(--ours); } i.s2 { background: var(--changed); } i.s3 { background: var(--reproduced); }
+i.s4 { background: var(--partial); } i.s5 { background: var(--below); } i.s6 { background: var(--published); }
+svg .dot { stroke: none; } svg .band { opacity: 0.2; stroke: none; }
+svg .margin { fill: var(--published); opacity: 0.16; }
 .empty { border: 1px dashed var(--line); border-radius: 8px; padding: 16px; color: var(--soft); }
 footer { margin-top: 50px; padding-bottom: 40px; color: var(--soft); font-size: 0.87rem; }
 [hidden] { display: none !important; }

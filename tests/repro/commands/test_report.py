@@ -261,6 +261,27 @@ def test_the_browser_check_can_fail(sample, capsys, tmp_path):
     assert "FAIL text filter" in report and "CONSOLE" in log
 
 
+def test_figures_of_a_record_are_drawn(sample, capsys):
+    line = {
+        "name": "n = <5>",
+        "x": [1.0, 2.0, 3.0],
+        "y": [800.0, 150.0, 60.0],
+        "low": [700, 100, 50],
+        "high": [900, 200, 70],
+    }
+    figure = {
+        "title": "Figure 8.2",
+        "x_label": "episode",
+        "y_label": "steps",
+        "series": [line, {**line, "name": "n = 0"}],
+    }
+    sample.save([900.0, 905.0, 910.0], extra={"figures": [figure]})
+    run(capsys, "report")
+    page = (sample.results / "report.html").read_text()
+    parse(page)
+    assert "Figure 8.2" in page and "n = &lt;5&gt;" in page and page.count('class="band s') == 2
+
+
 def test_verdicts_are_kept_for_verify(sample, capsys):
     fill(sample)
     run(capsys, "report")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repro.errors import UsageError
@@ -72,6 +72,7 @@ def test_the_curve_has_the_bins_of_the_published_one():
         assert set(np.diff(points.step)) == {rule.curve_width} and points.step[0] == rule.curve_width
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 400_000), st.floats(-100, 100)), min_size=1, max_size=40),
     st.integers(1_000, 400_000),

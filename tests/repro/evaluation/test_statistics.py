@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repro.evaluation import statistics
@@ -114,6 +114,7 @@ def test_unequal_runs_weigh_every_task_the_same():
     assert float(statistics.iqm(uneven)) == pytest.approx(float(statistics.iqm(even)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_resamples_draw_from_their_own_column(columns):
     scores = statistics.table(columns)

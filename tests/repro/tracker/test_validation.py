@@ -16,6 +16,17 @@ def test_a_sound_record_has_no_problem(sample):
     assert problems(sample.record([900.0, 950.0, 930.0])) == []
 
 
+def figure(**series) -> dict:
+    """A chart as records may carry it, its one line changed."""
+    line = {"name": "n = 5", "x": [1.0, 2.0], "y": [3.0, 4.0], **series}
+    return {"title": "Figure 8.2", "x_label": "episode", "y_label": "steps", "series": [line]}
+
+
+def test_a_sound_figure_has_no_problem(sample):
+    record = sample.record([900.0], extra={"figures": [figure(), figure(low=[1.0, 1.0], high=[4.0, 5.0])]})
+    assert problems(record) == []
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -45,6 +56,12 @@ def test_a_sound_record_has_no_problem(sample):
         (lambda r: r["protocol"].update(bin_width=0), "bin_width must be positive"),
         (lambda r: r["protocol"].update(colour="red"), "unknown field of a protocol"),
         (lambda r: r.update(deviations={"lr": 3}), "must hold paper and used"),
+        (lambda r: r["extra"].update(figures=3), "extra.figures is not a list"),
+        (lambda r: r["extra"].update(figures=[{"title": "x"}]), "must hold title"),
+        (lambda r: r["extra"].update(figures=[figure(y=[1.0])]), "lists of numbers"),
+        (lambda r: r["extra"].update(figures=[figure(y=[1.0, None])]), "lists of numbers"),
+        (lambda r: r["extra"].update(figures=[figure(low=[1.0, 2.0])]), "lists of numbers"),
+        (lambda r: r["extra"].update(figures=[figure(x=[], y=[])]), "lists of numbers"),
     ],
 )
 def test_each_fault_is_named(sample, change, complaint):
