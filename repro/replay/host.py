@@ -39,7 +39,9 @@ class HostReplay:
     previous call of `sample` (the official DreamerV3 loop lags in the same way), and all batches have one size.
     Everything is in one determined order: writes wait for copies under way.
 
-    `folder`: keep the storage in mapped files there (`save`/`load`); otherwise in memory (`state`/`restore`).
+    `folder`: keep the storage in mapped files there (`save`/`load`); otherwise in memory (`state`/`restore`). Where a
+    checkpoint elsewhere belongs to it, `save` first and commit that afterwards: if the process dies in between, the
+    mark of the checkpoint before is still there.
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class HostReplay:
         self._next = self._gather(batch_size) if self.prefetch else None
         shape = (len(self.seeds), batch_size, self.length)
         leaves = [
-            natural(x, step).reshape(*shape, *step.shape) for x, step in zip(now.leaves, self._steps, strict=True)
+            x.view(step.dtype).reshape(*shape, *step.shape) for x, step in zip(now.leaves, self._steps, strict=True)
         ]
         if "valid" in now.extras:
             for leaf in leaves:
@@ -166,7 +168,9 @@ class HostReplay:
         return {**self._small_state(), **{f"ring/{i}": ring for i, ring in enumerate(self._rings)}}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continues exactly from a `state` of a replay of the same kind, after `init`."""
+        """Continues exactly from a `state` of a replay of the same kind; in memory only, after `init`."""
+        if self._disk is not None:
+            raise UsageError("a replay with a folder is restored by load()")
         self._settle()
         for i, ring in enumerate(self._rings):
             if state[f"ring/{i}"].shape != ring.shape:
@@ -304,8 +308,3 @@ def flat(value: Any, step: jax.ShapeDtypeStruct) -> np.ndarray:
     """Steps `[n, *shape]` as stored: `[n, elements]`, narrow floats as bits."""
     value = np.asarray(value).astype(step.dtype, copy=False)
     return np.ascontiguousarray(value).reshape(len(value), math.prod(step.shape)).view(np.dtype(bits(step.dtype)))
-
-
-def natural(stored: np.ndarray, step: jax.ShapeDtypeStruct) -> np.ndarray:
-    """Stored rows `[n, elements]` in their own type."""
-    return stored.view(step.dtype)

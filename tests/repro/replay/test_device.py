@@ -10,6 +10,7 @@ import pytest
 
 from repro.errors import UsageError
 from repro.replay import DeviceReplay, Newest, Uniform
+from repro.replay.device import covered_later
 
 BATCH = 4
 
@@ -155,3 +156,10 @@ def test_bad_sizes_and_names_are_named(kit):
         replay.update(state, ids, {"deter": np.zeros((BATCH, 3, 2))})
     with pytest.raises(UsageError, match="with 4 steps"):
         replay.update(state, ids, {"latent": np.zeros((BATCH, 4, 2))})
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_steps_that_a_later_sequence_writes_are_found(xp):
+    stream, start = xp.array([0, 1, 0, 0]), xp.array([3, 4, 5, 4])
+    covered = covered_later(stream, start[:, None] + xp.arange(3))
+    np.testing.assert_array_equal(covered, [[0, 1, 1], [0, 0, 0], [1, 1, 0], [0, 0, 0]])

@@ -1,5 +1,7 @@
 """HostReplay: the same draws as on the device, seeds side by side, prefetching, and exact continuation."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,6 +102,18 @@ def test_prefetched_batch_is_one_update_behind(kit):
     kit.same(at_once[2], ahead[2])
 
 
+def test_writes_wait_for_copies_under_way(kit):
+    """Slow threads change nothing: neither new steps nor write-backs reach a batch that was chosen before them."""
+    results = []
+    for delay in (0, 0.02):
+        replay = HostReplay(5, 2, 3, Uniform(online=True))
+        replay.init(kit.example())
+        copy = replay._copy
+        replay._copy = lambda *arguments, copy=copy, delay=delay: (time.sleep(delay), copy(*arguments))
+        results.append(run(replay, kit, range(16)))
+    kit.same(*results)
+
+
 def test_other_batch_size_than_the_prefetched_is_refused(kit):
     replay = HostReplay(9, 2, 3)
     replay.init(kit.example())
@@ -173,5 +187,7 @@ def test_what_cannot_be_loaded_is_named(kit, tmp_path):
         HostReplay(9, 2, 3, folder=tmp_path).load(kit.example(), 4)
     with pytest.raises(UsageError, match="only a replay with a folder"):
         made(kit).save(1)
+    with pytest.raises(UsageError, match="restored by load"):
+        replay.restore(replay.state())
     with pytest.raises(UsageError, match="no extra 'deter'"):
         made(kit).update(Ids(*np.zeros((2, 2, BATCH), int)), {"deter": np.zeros((2, BATCH, 3))})

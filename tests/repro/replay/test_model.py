@@ -134,3 +134,23 @@ def check_sequence(kit, wanted, sequence):
     values, latents = zip(*wanted, strict=True)
     item = kit.steps(values)
     kit.same(sequence, item._replace(extras={**item.extras, "latent": np.array(latents, np.float32)}))
+
+
+def test_queue_keeps_the_order_of_completion_on_uneven_streams(kit):
+    """Long waits between samples, so that many entries of streams of changing pace are queued at once."""
+    size = (3, 24, 3)
+    replay = OnDevice(size, True, kit.example())
+    model = ReferenceReplay(size[0], size[2], steps=size[1], online=True)
+    rng = np.random.default_rng(0)
+    handed_out = 0
+    for t in range(240):
+        mask = rng.random(3) < rng.random(3)
+        replay.add(kit.steps([t, t, t]), mask)
+        for e in np.flatnonzero(mask):
+            model.add(e, t)
+        if t % 20 == 19:
+            _, ids = replay.sample()
+            wanted = [model.queue.popleft() for _ in range(min(BATCH, len(model.queue)))]
+            assert list(zip(ids.stream.tolist(), ids.start.tolist(), strict=True))[: len(wanted)] == wanted
+            handed_out += len(wanted)
+    assert handed_out > 40
