@@ -102,7 +102,8 @@ def test_prefetched_batch_is_one_update_behind(kit):
     kit.same(at_once[2], ahead[2])
 
 
-def test_writes_wait_for_copies_under_way(kit):
+@pytest.mark.parametrize("can_write", [True, False])
+def test_writes_wait_for_copies_under_way(kit, can_write):
     """Slow threads change nothing: neither new steps nor write-backs reach a batch that was chosen before them."""
     results = []
     for delay in (0, 0.02):
@@ -110,7 +111,7 @@ def test_writes_wait_for_copies_under_way(kit):
         replay.init(kit.example())
         copy = replay._copy
         replay._copy = lambda *arguments, copy=copy, delay=delay: (time.sleep(delay), copy(*arguments))
-        results.append(run(replay, kit, range(16)))
+        results.append(run(replay, kit, range(16), can_write))
     kit.same(*results)
 
 
