@@ -95,7 +95,8 @@ class _Trainer:
         self.ratio = UpdateRatio(loop.updates_per_step)
         self.metrics: dict[str, jax.Array] = {}
         self.progress = Progress(loop.steps, loop.log_seconds)
-        self.begin = self.last_checkpoint = time.monotonic()
+        self.deadline = float("inf")
+        self.last_checkpoint = time.monotonic()
         self.stop_signal: int | None = None
         self.busy = (0.0, 0, 0)  # seconds, vector steps, updates measured after compilation
 
@@ -178,7 +179,7 @@ class _Trainer:
                     ready = ready or memory.items() >= wanted
                     # Dispatch order matters: actions first (the environments need them), then the updates, which run
                     # while the host steps the environments.
-                    for _ in range(self.ratio(self._agent_steps()) if ready and self.loop.train_ratio else 0):
+                    for _ in range(self._updates_due() if ready else 0):
                         agent, self.metrics = memory.learn(agent, self.updates)
                         self.updates += 1
                     if self.step < self.total:
@@ -190,6 +191,11 @@ class _Trainer:
             memory.close()
         self._measure(begin)
         return state
+
+    def _updates_due(self) -> int:
+        """The ratio is asked once for every environment, as in the official loop."""
+        steps = self._agent_steps()
+        return sum(self.ratio(step) for step in range(steps - self.loop.envs + 1, steps + 1))
 
     def _memory(self, state: LoopState) -> Memory:
         if self.loop.replay_storage == "device":
@@ -252,8 +258,10 @@ class _Trainer:
             self.episodes.add(self.step, *row)
 
     def _out_of_time(self) -> bool:
-        limit = self.loop.max_minutes
-        return limit is not None and time.monotonic() - self.begin > 60 * limit
+        """Whether `max_minutes` have passed since the first call (after compilation)."""
+        if self.loop.max_minutes is not None and self.deadline == float("inf"):
+            self.deadline = time.monotonic() + 60 * self.loop.max_minutes
+        return time.monotonic() > self.deadline
 
     def _measure(self, begin: tuple[float, int, int]) -> None:
         self.busy = (time.monotonic() - begin[0], self.step - begin[1], self.updates - begin[2])
