@@ -74,8 +74,8 @@ def override(config: C, assignments: Sequence[str]) -> C:
     """`config` with `key=value` assignments applied.
 
     A key is a dotted field name (`agent.lr`) or an unambiguous ending of one (`lr`). A method `with_<key>(text)` of the
-    configuration is used instead where there is one, for names that stand for several fields (`size=12M`). Raises `UsageError` for a missing
-    `=`, an unknown or ambiguous key, or a value that does not fit the field's type.
+    configuration is used instead where there is one, for names that stand for several fields (`size=12M`). Raises
+    `UsageError` for a missing `=`, an unknown or ambiguous key, or a value that does not fit the field's type.
     """
     for assignment in assignments:
         key, found, text = assignment.partition("=")

@@ -59,6 +59,7 @@ PAPER = Paper(
     method="dreamerv3",
     reproduce="repro.pipeline.agent:reproduce",
     build="papers.dreamerv3.build:build",
+    predictions="papers.dreamerv3.report:open_loop_video",
     parity="papers.dreamerv3.parity:CASES",
     importer="papers.dreamerv3.official:import_checkpoint",
     bench="papers.dreamerv3.build:bench",

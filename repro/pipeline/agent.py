@@ -4,6 +4,7 @@ The paper's config has `env`, `loop`, `seeds`, `first_seed`, and the methods `pr
 `method()` (which published numbers they are compared with).
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,14 @@ def load_agent(folder: Path, config_hash: str, template: Any) -> Any:
 
 
 def write_predictions(run: Run, algorithm: Any, trained: Trained) -> list[Path]:
-    """Open-loop predictions of the first seed as GIF and in TensorBoard, for algorithms with a method `predict`."""
-    if not hasattr(algorithm, "predict") or trained.updates == 0 or trained.state.buffer is None:
-        return []
+    """Open-loop predictions of the first seed as GIF and in TensorBoard, for papers that have them."""
     online, state = trained.online, trained.state
+    if not run.paper.predictions or trained.updates == 0 or state.buffer is None:
+        return []
     key = seeding.keys(online.seeds, "evaluate")[0]
-    first = lambda tree: jax.tree.map(lambda x: x[0], tree)  # noqa: E731
-    _, batch, _ = online.replay.sample(first(state.buffer), key, min(6, online.loop.batch_size))
-    videos = jax.jit(algorithm.predict)(first(state.agent), mark_boundaries(batch), key)
+    agent, buffer = jax.tree.map(lambda x: x[0], (state.agent, state.buffer))
+    _, batch, _ = online.replay.sample(buffer, key, min(6, online.loop.batch_size))
+    videos = jax.jit(partial(registry.load(run.paper.predictions), algorithm))(agent, mark_boundaries(batch), key)
     return [run.log.video(trained.steps, f"open_loop/{name}", np.asarray(v)) for name, v in videos.items()]
 
 

@@ -32,7 +32,7 @@ class LoopConfig:
     data_parallel: int = 1
     """Devices that share the batch of each seed (`repro.scale.mesh`); the others take further seeds."""
     max_minutes: float | None = None
-    """Stop training after this time and record what was reached as a partial run."""
+    """Stop after this time of training and record what was reached as a partial run."""
     log_seconds: float = 10.0
     checkpoint_minutes: float = 5.0
     predictions: bool = True

@@ -39,7 +39,9 @@ class Memory(Protocol):
         """Makes the present contents restorable as of `mark`; to be called before the loop's own checkpoint."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends what runs beside the programs."""
+        ...
 
 
 def compile_both(first: Any, second: Any) -> tuple[Any, Any]:

@@ -146,7 +146,7 @@ class Online:
         return self.loop.stored_length - 1 + -(-wanted // self.loop.envs)
 
     def walk(self, state: LoopState, step: jax.Array, count: int) -> tuple[LoopState, TimeStep]:
-        """`count` vector steps without learning; also returns the time steps seen, without observations `[count, N]`."""
+        """`count` vector steps without learning; also the time steps seen, without observations, `[count, N]`."""
 
         def body(state: LoopState, i: jax.Array) -> tuple[LoopState, TimeStep]:
             actions, carry, buffer = self.collect(state.agent, state.carry, state.buffer, state.timestep, step + i)
@@ -159,7 +159,7 @@ class Online:
     def iterate(
         self, state: LoopState, step: jax.Array, update: jax.Array, iterations: int
     ) -> tuple[LoopState, TimeStep, dict[str, jax.Array]]:
-        """`iterations` fused iterations: K vector steps, then U updates. Time steps `[iterations * K, N]`, last metrics."""
+        """Fused iterations: K vector steps, then U updates. Time steps `[iterations * K, N]`, last metrics."""
         steps, updates = self.ratio()
 
         def learn(carried: Any, i: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
