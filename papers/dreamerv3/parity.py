@@ -18,7 +18,7 @@ from papers.dreamerv3.algorithm import (
     cut_context,
 )
 from papers.dreamerv3.losses import Norms
-from papers.dreamerv3.parity_losses import NORMS, TERMS, official_metrics, official_norms
+from papers.dreamerv3.parity_losses import TERMS, official_metrics, official_norms
 from papers.dreamerv3.parity_modules import Arrays, f32, keyed, policy_logits, spaces, under
 from repro.envs.base import Spaces, TimeStep
 from repro.interop.parity import Case
@@ -71,9 +71,9 @@ def train_step(case: Case) -> Arrays:
     laprop, schedule = state.optimizer[1], state.optimizer[-1]
     return found | {
         "params_final/slowval_count/value": state.updates,
-        "optstate_final/opt/step/value": laprop.count,
-        "optstate_final/opt/state/1/0": laprop.count,
-        "optstate_final/opt/state/2/0": laprop.count,
+        "optstate_final/opt/step/value": laprop.step,
+        "optstate_final/opt/state/1/0": laprop.step,
+        "optstate_final/opt/state/2/0": laprop.step,
         "optstate_final/opt/state/3/count": schedule.count,
     }
 
@@ -81,12 +81,12 @@ def train_step(case: Case) -> Arrays:
 def agent_state(agent: DreamerV3, weights: Arrays, optimizer: Arrays) -> AgentState:
     """Our state from official parameters and optimiser state."""
     params = official.trained(weights)
-    norms = Norms(*(official.norm_state(weights, name) for name in NORMS))
-    fresh = agent.optimizer.init(params)
+    norms = Norms(*(official.norm_state(weights, name) for name in official.NORMS.values()))
+    count, (nu, mu) = official.moments(optimizer)
     return AgentState(
         params,
         official.slow_critic(weights),
-        official.optimizer_state(fresh, optimizer),
+        official.with_moments(agent.optimizer.init(params), count, nu, mu),
         norms,
         weights["slowval_count/value"],
     )
@@ -118,7 +118,7 @@ def step_outputs(agent: DreamerV3, before: Any, result: Any, sequences: Any, bat
     metrics = {f"loss/{k}": terms[ours].mean() for k, ours in TERMS.items() if ours in terms}
     metrics |= {f"loss/{k}": terms[f"reconstruction/{k}"].mean() for k in agent.obs_spaces}
     metrics |= official_metrics(result.metrics, agent.action_spaces)
-    metrics |= {"opt/updates": result.state.optimizer[1].count, "opt/param_count": agent.networks.count()}
+    metrics |= {"opt/updates": result.state.optimizer[1].step, "opt/param_count": agent.networks.count()}
     found = {
         "carry_in/deter": sequences.deter,
         "carry_in/stoch": split(nets.rssm.one_hot(sequences.stoch, f32)),

@@ -81,13 +81,11 @@ def official_metrics(metrics: Arrays, keys: Spaces) -> Arrays:
     return found
 
 
-NORMS = {"retnorm": 0, "valnorm": 1, "advnorm": 2}
-
-
 def official_norms(norms: Norms) -> Arrays:
     """States of the normalisers under the official names."""
     back = {ours: k for k, ours in official.NORM_STATE.items()}
-    return {f"{name}/{back[k]}/value": v for name, i in NORMS.items() for k, v in norms[i].items()}
+    named = norms._asdict()
+    return {f"{name}/{back[k]}/value": v for ours, name in official.NORMS.items() for k, v in named[ours].items()}
 
 
 def bins_of(case: Case, count: int) -> jax.Array:
@@ -100,7 +98,7 @@ def imag_loss(case: Case) -> Arrays:
     """Actor and critic losses from network outputs."""
     spec = dict(case.config["imag_loss"])
     general = {k: spec.pop(k) for k in ("horizon", "contdisc") if k in spec}
-    norms_spec = {k: case.config[k] for k in NORMS if k in case.config}
+    norms_spec = {k: case.config[k] for k in official.NORMS.values() if k in case.config}
     config = official.agent_config({"imag_loss": spec} | general | norms_spec)
     if not case.config.get("update_normalizers", True):
         raise UsageError("only training is implemented: update_normalizers must be true")
@@ -110,7 +108,7 @@ def imag_loss(case: Case) -> Arrays:
     names = kinds[case.config["policy_dist"]]
     action = jax.tree.map(lambda x: first(x)[:-1], keyed(case.inputs, "act", keys))
     before = under(case.inputs, "state_before/")
-    norms = Norms(*(official.norm_state(before, name) for name in NORMS))
+    norms = Norms(*(official.norm_state(before, name) for name in official.NORMS.values()))
     bins = bins_of(case, case.inputs["value_logits"].shape[-1])
     slow = TwoHot(first(case.inputs["slow_logits"]), bins)
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from repro import registry
 from repro.errors import UsageError
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def line(result: "parity.Result", width: int) -> str:  # noqa: F821
+def line(result: Any, width: int) -> str:
     """One case as text."""
     if result.message:
         what = result.message + (f" ({result.worst})" if result.worst else "")

@@ -139,9 +139,9 @@ def check(case: Case, cases: Mapping[str, Implementation]) -> Result:
         return Result(case.name, False, float("inf"), missing[0], f"{len(missing)} outputs are missing")
     worst, largest = "", 0.0
     for name, output in case.outputs.items():
-        error = difference(np.asarray(found[name]), output)
-        if not error <= largest:
-            worst, largest = name, error
+        size = difference(np.asarray(found[name]), output)
+        if not size <= largest:
+            worst, largest = name, size
     return Result(case.name, largest <= 1.0, largest, worst, "")
 
 

@@ -36,7 +36,8 @@ class Categorical:
         """Class indices by inversion of the distribution function; uniform `noise` has the batch shape."""
         if isinstance(noise, Forced):
             return noise.value
-        below = jnp.cumsum(self.probs, -1)[..., :-1] <= noise[..., None]
+        # Noise is a multiple of 2^-23; its cell's midpoint keeps 0 from picking a class of no probability.
+        below = jnp.cumsum(self.probs, -1)[..., :-1] <= noise[..., None] + 2**-24
         return below.sum(-1, dtype=jnp.int32)
 
     def log_prob(self, index: jax.Array) -> jax.Array:
@@ -124,7 +125,8 @@ class Bernoulli:
 
 @struct.dataclass
 class TwoHot:
-    """A scalar as a distribution over fixed `bins` `[K]`; `logits` `[..., K]` float32 (DreamerV3, Methods)."""
+    """A scalar as a distribution over fixed `bins` `[K]` that mirror each other about 0; `logits` `[..., K]` float32
+    (DreamerV3, Methods)."""
 
     logits: jax.Array
     bins: jax.Array
@@ -134,12 +136,12 @@ class TwoHot:
         return TwoHot(self.logits[index], self.bins)
 
     def mean(self) -> jax.Array:
-        """Expected bin value `[...]`, summed in mirrored pairs so that uniform logits give exactly 0."""
-        n = self.bins.shape[0]
-        weighted = jax.nn.softmax(self.logits) * self.bins
-        pairs = weighted[..., : n // 2][..., ::-1] + weighted[..., (n + 1) // 2 :]
-        total = pairs.sum(-1)
-        return total + weighted[..., n // 2] if n % 2 else total
+        """Expected bin value `[...]`. Mirrored bins share one product, so that uniform logits give exactly 0 in any
+        order of summation and with any contraction of products and sums."""
+        half = (self.bins.shape[0] + 1) // 2
+        probs = jax.nn.softmax(self.logits)
+        odd = probs[..., half:] - probs[..., : self.bins.shape[0] - half][..., ::-1]
+        return (odd * self.bins[half:]).sum(-1)
 
     def loss(self, target: jax.Array) -> jax.Array:
         """Cross-entropy `[...]` with the two bins around each `target` `[...]`, weighted by raw distance."""

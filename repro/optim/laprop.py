@@ -8,9 +8,9 @@ import optax
 
 
 class LaPropState(NamedTuple):
-    """Update count, moving averages of squared gradients and of normalised gradients; float32, not debiased."""
+    """Number of updates, moving averages of squared gradients and of normalised gradients; float32, not debiased."""
 
-    count: jax.Array
+    step: jax.Array
     nu: Any
     mu: Any
 
@@ -30,12 +30,12 @@ def scale_by_laprop(
     def update(
         updates: optax.Updates, state: LaPropState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, LaPropState]:
-        count = optax.safe_increment(state.count)
-        debias1, debias2 = 1 - beta1**count, 1 - beta2**count
+        step = optax.safe_increment(state.step)
+        debias1, debias2 = 1 - beta1**step, 1 - beta2**step
         nu = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * jnp.square(g), state.nu, updates)
         scaled = jax.tree.map(lambda g, v: g / (jnp.sqrt(v / debias2) + eps), updates, nu)
         mu = jax.tree.map(lambda m, u: beta1 * m + (1 - beta1) * u, state.mu, scaled)
         ahead = jax.tree.map(lambda m, u: beta1 * m + (1 - beta1) * u, mu, scaled) if nesterov else mu
-        return jax.tree.map(lambda m: m / debias1, ahead), LaPropState(count, nu, mu)
+        return jax.tree.map(lambda m: m / debias1, ahead), LaPropState(step, nu, mu)
 
     return optax.GradientTransformation(init, update)

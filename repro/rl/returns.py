@@ -15,7 +15,7 @@ def lambda_return(
     DreamerV3, eq. 7). The value of the state itself is not used.
     """
     reward, live, bootstrap = (jnp.moveaxis(x, axis, 0) for x in (reward, live, bootstrap))
-    mix = jnp.broadcast_to(jnp.moveaxis(mix, axis, 0) if isinstance(mix, jax.Array) else mix, reward.shape)
+    mix = jnp.broadcast_to(jnp.moveaxis(mix, axis, 0) if jnp.ndim(mix) else mix, reward.shape)
     fixed = reward[1:] + live[1:] * (1 - mix[1:]) * bootstrap[1:]
     passed = live[1:] * mix[1:]
 
