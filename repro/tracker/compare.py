@@ -197,5 +197,5 @@ def render_records(paper: str, written: Sequence[Path]) -> str:
         rows = tuple(r for r in suite.rows if (r.suite, r.task, r.method, r.metric) in keys)
         if rows:
             shown = dataclasses.replace(suite, rows=rows, aggregates=())
-            lines += [text.table(shown, recorded_only=True), *text.reasons(rows)]
+            lines += [text.table(shown, count=False), *text.reasons(rows)]
     return "\n".join(lines)

@@ -56,7 +56,7 @@ def _cells(row: Comparison, group: Group | None, verdict: Verdict, name: str) ->
     return (name, published_text(row, verdict), with_interval(verdict.ours), seeds, budget_text(group), str(verdict))
 
 
-def table(suite: SuiteComparison, recorded_only: bool = False) -> str:
+def table(suite: SuiteComparison, recorded_only: bool = False, count: bool = True) -> str:
     """A suite as an aligned table; further groups of records of a task stand below its line."""
     main_method = next((r.method for r in suite.rows), "")
     main_metric = next((r.metric for r in suite.rows), "")
@@ -71,7 +71,9 @@ def table(suite: SuiteComparison, recorded_only: bool = False) -> str:
             )
         cells.append(_cells(row, row.group, row.verdict, name))
         cells += [_cells(row, group, verdict, "  also") for group, verdict in row.also]
-    lines = [f"{suite.paper}, {suite.title} ({suite.suite}): {suite.recorded} of {len(suite.rows)} rows recorded"]
+    lines = [f"{suite.paper}, {suite.title} ({suite.suite})"]
+    if count:
+        lines[0] += f": {suite.recorded} of {len(suite.rows)} rows recorded"
     if cells:
         lines += _align([HEADER, *cells])
     for one in suite.aggregates:
