@@ -2,7 +2,7 @@
 
 What the library does natively: frame skip, maximum of two frames, sticky actions, no-ops, INTER_AREA, gray, the limit
 of frames without no-ops. What is added here: Pillow's resize, IRIS's order (resize, then maximum), at least one no-op,
-limits that count no-ops, episodes that end at a lost life, exact resume.
+limits that count no-ops, JPEG, episodes that end at a lost life, exact resume.
 
 Exact resume: the library cannot save its state, so `state()` keeps the actions since each game's last seeded reset and
 `restore()` plays them again (some thousands of steps a second and core). To bound that, a game whose log is longer
@@ -18,7 +18,7 @@ import numpy as np
 
 from repro.envs import packages
 from repro.envs.base import Actions, EnvironmentInfo, Space, Spaces, TimeStep
-from repro.envs.resize import bilinear, luminance
+from repro.envs.resize import bilinear, jpeg, luminance
 from repro.envs.settings import EnvSettings
 from repro.errors import RunError, UsageError
 
@@ -159,19 +159,19 @@ class AtariEnv:
             del self._log[: unneeded * self.num_envs]
             self._starts -= unneeded
         self._reset(again & ~seeded)
-        self._require_noop(begins & ~seeded)
+        self._require_noops(begins & ~seeded)
         if begins.any():
             self._lives = np.where(begins, self._info["lives"], self._lives)
 
     def _reset_seeded(self, mask: np.ndarray) -> None:
         seeds = [reseed(self._seeds[i], self._resets[i]) for i in np.flatnonzero(mask)]
         self._reset(mask, np.array(seeds))
-        self._require_noop(mask)
+        self._require_noops(mask)
         self._over, self._library_over, self._lost = (x & ~mask for x in (self._over, self._library_over, self._lost))
         self._lives = np.where(mask, self._info["lives"], self._lives)
 
-    def _require_noop(self, mask: np.ndarray) -> None:
-        """Resets again where the library drew no no-ops: uniform on 0 ... m without 0 is uniform on 1 ... m."""
+    def _require_noops(self, mask: np.ndarray) -> None:
+        """Resets again where the library drew too few no-ops: uniform on 0 ... m without 0 is uniform on 1 ... m."""
         while (rejected := mask & (self._info["episode_frame_number"] < self._settings.noop_min)).any():
             self._reset(rejected)
 
@@ -193,11 +193,12 @@ class AtariEnv:
         """`[N, *size, channels]` from the frames `[N, stack, height, width(, 3)]`."""
         frames, settings = self._frames, self._settings
         if settings.resize == "area":
-            return (frames.max(1) if self._calls > 1 else frames[:, 0]).reshape(self.num_envs, *settings.size, -1)
-        stack = frames.shape[1]
-        images = bilinear(frames.reshape(-1, *SCREEN, 3), settings.size)
-        images = images.reshape(self.num_envs, stack, *settings.size, 3).max(1)
-        return luminance(images) if settings.gray else images
+            images = frames.max(1).reshape(self.num_envs, *settings.size, -1)
+        else:
+            images = bilinear(frames.reshape(-1, *SCREEN, 3), settings.size)
+            images = images.reshape(self.num_envs, -1, *settings.size, 3).max(1)
+            images = luminance(images) if settings.gray else images
+        return jpeg(images) if settings.jpeg else images
 
 
 def vector_env(game: str, num_envs: int, settings: EnvSettings) -> Any:

@@ -26,9 +26,9 @@ LOG = 2**17
 
 def supports(settings: EnvSettings) -> bool:
     """Whether the handle can do this on this platform: resets cannot be masked inside `jit`, so games always need the
-    library's own restart (no lower bound on no-ops, limits without them, one call per agent step)."""
-    possible = settings.noop_min == 0 and settings.pool != "resized" and not settings.limit_counts_noops
-    return possible and jax.default_backend() in ("cpu", "gpu")
+    library's own restart (no lower bound on no-ops, limits without them, one call per agent step); no JPEG either."""
+    masked = settings.noop_min > 0 or settings.pool == "resized" or settings.limit_counts_noops
+    return not masked and not settings.jpeg and jax.default_backend() in ("cpu", "gpu")
 
 
 class AtariState(NamedTuple):

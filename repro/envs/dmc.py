@@ -111,13 +111,17 @@ class DMCEnv:
 
 
 def _load(task: str, seed: int) -> Any:
-    if "MUJOCO_GL" not in os.environ:
-        os.environ["MUJOCO_GL"] = renderer()
-    suite = packages.require("dm_control.suite", "dmc", "pip install -e .")
     first, _, rest = task.partition("_")
     domain = DOMAINS.get(first, first)
     name = task[len(domain) + 1 :] if task.startswith(domain) else rest
-    return suite.load(domain, name, task_kwargs={"random": seed})
+    return _suite().load(domain, name, task_kwargs={"random": seed})
+
+
+def _suite() -> Any:
+    """`dm_control.suite`; the renderer is chosen when that is first imported."""
+    if "MUJOCO_GL" not in os.environ:
+        os.environ["MUJOCO_GL"] = renderer()
+    return packages.require("dm_control.suite", "dmc", "pip install -e .")
 
 
 def renderer() -> str:

@@ -59,7 +59,7 @@ class JaxVectorEnv:
         """State and first time step from the seeds."""
         keys = jax.vmap(jax.random.key)(self._seeds)
         keys, reset_keys = _split(keys, 2)
-        env, obs = jax.vmap(self._single.reset)(reset_keys)
+        env, obs = _strong(jax.vmap(self._single.reset)(reset_keys))
         false = jnp.zeros(self.num_envs, bool)
         state = VectorState(jax.random.key_data(keys), env, jnp.zeros(self.num_envs, jnp.int32), false)
         return state, TimeStep(obs, jnp.zeros(self.num_envs, jnp.float32), ~false, false, false)
@@ -68,11 +68,10 @@ class JaxVectorEnv:
         """One step; environments that had ended begin their next episode instead."""
         keys, step_keys, reset_keys = _split(jax.random.wrap_key_data(state.key), 3)
         first = state.last
-        stepped = jax.vmap(self._single.step)(step_keys, state.env, actions)
-        env, obs, reward, terminal = stepped
+        env, obs, reward, terminal = _strong(jax.vmap(self._single.step)(step_keys, state.env, actions))
 
         def begin() -> tuple[Any, dict[str, jax.Array]]:
-            fresh = jax.vmap(self._single.reset)(reset_keys)
+            fresh = _strong(jax.vmap(self._single.reset)(reset_keys))
             return jax.tree.map(lambda new, old: _where(first, new, old), fresh, (env, obs))
 
         # Not a select: resets can be dear (Craftax builds a world), and most steps end no episode.
@@ -157,6 +156,11 @@ def enlarge(image: jax.Array, size: tuple[int, int]) -> jax.Array:
 def _split(keys: jax.Array, count: int) -> jax.Array:
     """Keys `[N]` -> `[count, N]`, each from its own key alone."""
     return jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(keys)
+
+
+def _strong(tree: Any) -> Any:
+    """Without weak types: packages start counters from Python numbers, and a program must fit its own output."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), tree)
 
 
 def _where(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:

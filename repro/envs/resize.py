@@ -1,6 +1,11 @@
-"""Pillow's BILINEAR and DreamerV3's gray for batches of frames, on the host and in `jit`, byte for byte the same."""
+"""What papers do to frames that ale-py does not: Pillow's BILINEAR, DreamerV3's gray, EfficientZero's JPEG.
 
+The first two also inside `jit`, byte for byte the same.
+"""
+
+import io
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -20,18 +25,30 @@ BLUE = 1 - (RED + GREEN)
 
 def bilinear(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 `[N, H, W, 3] -> [N, *size, 3]` by `PIL.Image.resize(BILINEAR)` (antialiased)."""
-    out = np.empty((len(frames), *size, 3), np.uint8)
+    shape = (size[1], size[0])
+    return _each(lambda frame: np.asarray(Image.fromarray(frame).resize(shape, Image.Resampling.BILINEAR)), frames)
 
-    def work(part: np.ndarray) -> None:
-        for i in part:
-            out[i] = np.asarray(Image.fromarray(frames[i]).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
-    if len(frames) < THREADS_FROM:
-        work(np.arange(len(frames)))
-    else:
-        parts = min(len(frames) // 2, os.cpu_count() or 1)
-        list(_pool().map(work, np.array_split(np.arange(len(frames)), parts)))
-    return out
+def jpeg(images: np.ndarray) -> np.ndarray:
+    """uint8 `[N, H, W, 3]` after a JPEG round trip as OpenCV does it by default, with red and blue exchanged.
+
+    EfficientZero hands its RGB images to an encoder that takes them for BGR.
+    """
+
+    def round_trip(image: np.ndarray) -> np.ndarray:
+        file = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(image[..., ::-1])).save(file, "JPEG", quality=95, subsampling="4:2:0")
+        return np.asarray(Image.open(file))[..., ::-1]
+
+    return _each(round_trip, images)
+
+
+def _each(work: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    """`work` on every image, by threads where there are several."""
+    if len(images) < THREADS_FROM:
+        return np.stack([work(image) for image in images])
+    parts = np.array_split(images, min(len(images) // 2, os.cpu_count() or 1))
+    return np.concatenate(list(_pool().map(lambda part: np.stack([work(image) for image in part]), parts)))
 
 
 def luminance(images: np.ndarray) -> np.ndarray:

@@ -28,12 +28,14 @@ class EnvSettings:
     """Atari: OpenCV INTER_AREA (DreamerV2, DreamerV3 of 2023, EfficientZero) or Pillow BILINEAR (IRIS, DreamerV3)."""
     pool: Literal["screen", "resized", "none"] = "screen"
     """Atari: maximum over the last two frames before the resize, after it (IRIS), or the last frame alone."""
+    jpeg: bool = False
+    """Atari: images are encoded as JPEG (quality 95, chroma halved) and decoded again (EfficientZero)."""
     sticky: float = 0.0
     """Atari: probability that a frame repeats the previous frame's action (Machado et al. 2018 use 0.25)."""
     full_actions: bool = False
     """Atari: all 18 actions instead of the game's minimal set."""
     noop_min: int = 0
-    """Atari: fewest no-op frames after a reset (0 or 1)."""
+    """Atari: fewest no-op frames after a reset."""
     noop_max: int = 0
     """Atari: most no-op frames after a reset; the number is uniform on `noop_min ... noop_max`."""
     life_loss: Literal["none", "episode"] = "none"
@@ -65,8 +67,9 @@ class EnvSettings:
         _require(self.action_repeat >= 1, "action_repeat", self.action_repeat, "1 or more")
         _require(self.resize in ("area", "bilinear"), "resize", self.resize, "area or bilinear")
         _require(self.pool in ("screen", "resized", "none"), "pool", self.pool, "screen, resized or none")
+        _require(not (self.jpeg and self.gray), "jpeg", self.jpeg, "RGB with it")
         _require(0.0 <= self.sticky < 1.0, "sticky", self.sticky, "0 <= sticky < 1")
-        _require(self.noop_min in (0, 1), "noop_min", self.noop_min, "0 or 1")
+        _require(self.noop_min >= 0, "noop_min", self.noop_min, "0 or more")
         _require(self.noop_max >= self.noop_min, "noop_max", self.noop_max, "at least noop_min")
         _require(self.life_loss in ("none", "episode"), "life_loss", self.life_loss, "none or episode")
         _require(self.time_limit is None or self.time_limit >= 1, "time_limit", self.time_limit, "None or 1 or more")
@@ -145,7 +148,7 @@ def iris_atari(train: bool = True) -> EnvSettings:
 
 
 def efficientzero_atari(train: bool = True) -> EnvSettings:
-    """EfficientZero, Atari 100k: 96x96 RGB by INTER_AREA, 1 to 30 no-ops, limit 3,000 steps (evaluation 27,000).
+    """EfficientZero, Atari 100k: 96x96 RGB by INTER_AREA, JPEG, 1 to 30 no-ops, limit 3,000 steps (evaluation 27,000).
 
     Training ends episodes at lost lives. The stack of four frames and the clipped reward belong to the agent.
     """
@@ -153,6 +156,7 @@ def efficientzero_atari(train: bool = True) -> EnvSettings:
         size=(96, 96),
         action_repeat=4,
         resize="area",
+        jpeg=True,
         noop_min=1,
         noop_max=30,
         life_loss="episode" if train else "none",
