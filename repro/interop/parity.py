@@ -3,7 +3,8 @@
 A golden directory holds `cases.json` (`paper`, `conventions`, `cases`) and one archive a case: `<case>.npz`, or the
 JSON file that the case names as `file`, whose top-level keys are then the arrays. A case has a `config`, shell patterns
 that say which arrays are `weights`, `inputs` and `ignore`d, and `outputs` `{name, kind, tol, measure, where}`. A paper
-offers, for every `config.function`, a function from a `Case` to its outputs by name.
+offers, for every `config.function` (without one: for the beginning of the case's name), a function from a `Case` to its
+outputs by name.
 """
 
 import json
@@ -91,7 +92,7 @@ class Golden:
         try:
             config, patterns = spec["config"], {kind: list(spec[kind]) for kind in ("weights", "inputs", "ignore")}
             rules = [(rule["name"], rule["kind"], rule) for rule in spec["outputs"]]
-            function = config["function"]
+            function = config.get("function", "")
         except (KeyError, TypeError) as error:
             raise UsageError(f"{self.folder / 'cases.json'}: case {name!r} lacks {error}") from None
         if not isinstance(function, str):
@@ -126,7 +127,9 @@ class Golden:
 
 def check(case: Case, cases: Mapping[str, Implementation]) -> Result:
     """Runs the implementation of a case and compares; whatever it raises is a failure of this case alone."""
-    function = case.config["function"]
+    # A case that names no function is served by the one its own name begins with, the longest of several.
+    named = [case.config["function"]] if "function" in case.config else filter(case.name.startswith, cases)
+    function = max(named, key=len, default=case.name)
     if function not in cases:
         return Result(case.name, False, float("inf"), "", f"no implementation of {function!r}")
     try:
