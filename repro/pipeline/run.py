@@ -128,6 +128,8 @@ def record(run: Run, result: Result) -> dict[str, Any]:
     """The run record (see `repro.tracker.records`) without its id."""
     from repro.evaluation import protocols
 
+    # A run longer than the paper's is scored where the paper's ended.
+    scored = min(result.budget_used, result.budget_paper)
     return {
         "schema": 1,
         "paper": run.paper.name,
@@ -139,9 +141,9 @@ def record(run: Run, result: Result) -> dict[str, Any]:
         "metric": result.metric,
         "step_unit": result.step_unit,
         "seeds": run.seeds,
-        "scores": protocols.final_scores(result.protocol, result.episodes, result.budget_used),
+        "scores": protocols.final_scores(result.protocol, result.episodes, scored),
         "episodes": result.episodes,
-        "curve": protocols.learning_curve(result.protocol, result.episodes, result.budget_used),
+        "curve": protocols.learning_curve(result.protocol, result.episodes, scored),
         "budget": {"used": result.budget_used, "paper": result.budget_paper, "unit": result.step_unit},
         "budget_fraction": min(1.0, result.budget_used / result.budget_paper),
         "deviations": json.loads(json.dumps(configuration.deviations(run.config, run.reference, ignore=IDENTITY))),
