@@ -140,10 +140,12 @@ def test_accelerators_get_the_plain_convolution(platform):
     assert len(convolutions(ours)) == 3
 
 
-def test_vmap_over_kernels_makes_no_grouped_convolution_here():
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_vmap_over_kernels_makes_no_grouped_convolution(platform):
     ours, _, *sizes = CASES["image"]
     many = [jnp.stack([a, a]) for a in data(*sizes)]
-    text = jax.jit(jax.vmap(value_and_gradients(ours))).lower(*many).as_text()
+    program = jax.jit(jax.vmap(value_and_gradients(ours)))
+    text = program.trace(*many).lower(lowering_platforms=(platform,)).as_text()
     groups = {
         line.split("feature_group_count = ")[1].split(" ")[0] for line in text.splitlines() if "group_count" in line
     }
