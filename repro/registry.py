@@ -56,14 +56,12 @@ class Paper:
     """For online agents: `module:function` called as `f(config, env_seeds) -> (algorithm, environment)`; training,
     evaluation and benchmark build their parts through it."""
     predictions: str = ""
-    """`module:function` called as `f(algorithm, state, batch, key)` for one seed: name -> video of open-loop predictions
-    `[T, H, W, 3]` uint8."""
+    """`module:function` called as `f(algorithm, state, batch, key)` for one seed: name -> video `[T, H, W, 3]` uint8 of
+    open-loop predictions."""
     parity: str = ""
     """`module:CASES`, a mapping `config.function` -> `f(case) -> {output name: array}` (see `repro.interop.parity`)."""
     importer: str = ""
     """`module:function` called as `f(file, out)`: official checkpoint -> ours."""
-    bench: str = ""
-    """`module:function` called as `f(config) -> repro.pipeline.bench.Program`: the pieces to time and compile."""
     unavailable: Mapping[str, str] = field(default_factory=dict)
     """Suite -> why it cannot run here (its published table and preset still exist)."""
 

@@ -62,7 +62,6 @@ PAPER = Paper(
     predictions="papers.dreamerv3.report:open_loop_video",
     parity="papers.dreamerv3.parity:CASES",
     importer="papers.dreamerv3.official:import_checkpoint",
-    bench="papers.dreamerv3.build:bench",
     unavailable={
         "dmlab30": "DeepMind Lab has no Python package; its preset and published table are kept",
         "minecraft_diamond": "MineRL and MineDojo do not install on Python 3.11 or later; preset and table are kept",
