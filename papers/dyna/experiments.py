@@ -1,6 +1,6 @@
 """The experiments of chapter 8 and the numbers and figures made of them. Arrays of runs are `[seeds, runs, ...]`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,37 +10,38 @@ import numpy as np
 
 from papers.dyna.agents import DynaQ, PrioritizedSweeping, argmin
 from papers.dyna.config import Agent, ChangingMaze, DynaConfig
-from papers.dyna.simulate import Runs, simulate
+from papers.dyna.simulate import simulate
 from repro.envs import mazes
 from repro.envs.mazes import Maze, MazeEnv
 from repro.errors import UsageError
+from repro.evaluation import figures
 from repro.evaluation.protocols import Protocol
 from repro.pipeline.run import Result, Run
 
 
 def reproduce(config: DynaConfig, run: Run) -> list[Result]:
-    """Runs the experiment of the suite, all four for `chapter_8`; one result a published row or statement."""
-    experiments = {
+    """Runs the experiment of the suite, all four for `chapter_8`; one result a published number or statement."""
+    experiments: dict[str, Callable[[DynaConfig, Run], list[Result]]] = {
         "dyna_maze": dyna_maze,
-        "blocking_maze": partial(changing_maze, "blocking_maze", mazes.blocking_maze(), 1000),
-        "shortcut_maze": partial(changing_maze, "shortcut_maze", mazes.shortcut_maze(), 3000),
+        "blocking_maze": partial(changing_maze, "blocking_maze"),
+        "shortcut_maze": partial(changing_maze, "shortcut_maze"),
         "prioritized_sweeping_mazes": sweeping,
     }
     results: list[Result] = []
     for suite, experiment in experiments.items():
         if config.suite in (suite, "chapter_8"):
             run.log.say(f"{suite}: {config.seeds} x {config.runs} runs")
-            with run.phase("train"):
+            with run.phase("train"), run.phase(suite):
                 results += experiment(config, run)
     results = [result for result in results if config.task in ("all", result.task)]
     if not results:
-        raise UsageError(f"task {config.suite}/{config.task} has no result with these settings")
+        raise UsageError(f"{config.suite}/{config.task} has no result with these settings")
     return results
 
 
 def _keys(config: DynaConfig, run: Run) -> jax.Array:
-    seeds = [jax.random.key(seed) for seed in run.seeds]
-    return jnp.concatenate([jax.random.split(key, config.runs) for key in seeds])
+    """One key a run, `[seeds * runs]`; all agents get the same, as the book has it."""
+    return jnp.concatenate([jax.random.split(jax.random.key(seed), config.runs) for seed in run.seeds])
 
 
 def _agent(kind: Any, of: Agent, **settings: Any) -> Callable[[MazeEnv], Any]:
@@ -57,12 +58,10 @@ def _result(
 ) -> Result:
     """The result of one published row (suite, task, method, metric); `values` `[seeds, samples]`, NaN = none."""
     suite, task, method, metric = row
-    values = np.reshape(values, (config.seeds, -1))
-    samples = [[float(v) for v in seed if np.isfinite(v)] for seed in values]
     used, paper, unit = budget
     return Result(
-        Protocol(f"dyna_{metric}", f"{description}, per seed (one repetition of the experiment)", "statistic"),
-        [{"return": seed} for seed in samples],
+        Protocol(f"dyna_{metric}", f"{description}; one seed is one repetition of the experiment", "statistic"),
+        [{"return": [float(v) for v in seed if np.isfinite(v)]} for seed in np.reshape(values, (config.seeds, -1))],
         used,
         paper,
         unit,
@@ -74,174 +73,129 @@ def _result(
     )
 
 
-def _series(name: str, x: Sequence[float], runs: np.ndarray) -> dict[str, Any]:
-    """A line of a figure: mean over all runs with its 95 % interval; runs `[seeds, runs, len(x)]`."""
-    flat = runs.reshape(-1, runs.shape[-1])
-    mean, error = flat.mean(0), flat.std(0, ddof=min(1, len(flat) - 1)) / np.sqrt(len(flat))
-    low, high = mean - 1.96 * error, mean + 1.96 * error
-    lists = {"x": np.asarray(x), "y": mean, "low": low, "high": high}
-    return {"name": name, **{key: np.round(value, 4).tolist() for key, value in lists.items()}}
-
-
-def _figure(title: str, x: str, y: str, series: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"title": title, "x_label": x, "y_label": y, "series": series}
-
-
-# ---- Example 8.1 -----------------------------------------------------------------------------------------------------
-
-
 def dyna_maze(config: DynaConfig, run: Run) -> list[Result]:
-    """Figures 8.2 and 8.3: learning curves, episodes to near-optimal, the first episode, the early policy."""
-    of, maze, keys = config.dyna_maze, mazes.dyna_maze(), _keys(config, run)
-    shape = (config.seeds, config.runs, -1)
-    simulated: dict[int, Runs] = {}
+    """Example 8.1: learning curves (Figure 8.2), episodes to near-optimal, the first episode, the early policy."""
+    of, maze, keys, suite = config.dyna_maze, mazes.dyna_maze(), _keys(config, run), "dyna_maze"
+    lengths: dict[int, np.ndarray] = {}
     for n in of.planning_steps:
         with run.phase(f"figure_8_2_n{n}"):
-            simulated[n] = simulate(_agent(DynaQ, of, planning_steps=n), [maze], keys, of.episodes)
-    lengths = {n: runs.lengths.reshape(shape) for n, runs in simulated.items()}
-    episodes = np.arange(1, of.episodes + 1)
-    figure = _figure(
-        "Figure 8.2: Dyna-Q on the Dyna maze",
-        "episode",
-        "steps per episode",
-        [_series(f"{n} planning steps", episodes[1:], lengths[n][..., 1:]) for n in of.planning_steps],
-    )
-    suite, budget = "dyna_maze", (of.episodes, 50, "episodes")
+            runs = simulate(_agent(DynaQ, of, planning_steps=n), [maze], keys, of.episodes)
+        lengths[n] = runs.lengths.reshape(config.seeds, config.runs, -1)
+    later = {f"{n} planning steps": of_n[..., 1:] for n, of_n in lengths.items()}
+    episodes = np.arange(2, of.episodes + 1)
+    figure = figures.means("Figure 8.2: Dyna-Q on the Dyna maze", "episode", "steps per episode", episodes, later)
     results = []
     for n in of.planning_steps:
         near = lengths[n].mean(1) <= of.near_optimal_steps
-        first = np.where(near.any(1), near.argmax(1) + 1.0, np.nan)
+        reached = np.where(near.any(1), near.argmax(1) + 1.0, np.nan)
         text = f"first episode whose mean over the runs is at most {of.near_optimal_steps:g} steps"
         row = (suite, f"n{n}", "dyna_q", "episodes_to_optimal_performance")
-        pooled = lengths[n].mean((0, 1))
-        curves = {"mean_steps": pooled.round(3).tolist(), "median_steps": np.median(lengths[n], (0, 1)).tolist()}
-        whole = int(np.argmax(pooled <= of.near_optimal_steps)) + 1 if (pooled <= of.near_optimal_steps).any() else None
-        results.append(_result(config, row, text, first, budget, **curves, of_all_runs=whole, figures=[figure]))
+        curves = {
+            "mean_steps": lengths[n].mean((0, 1)).round(3).tolist(),
+            "median_steps": np.median(lengths[n], (0, 1)).tolist(),
+        }
+        budget = (of.episodes, 50, "episodes")
+        results.append(_result(config, row, text, reached, budget, **curves, figures=[figure]))
     first = lengths[of.planning_steps[0]][..., 0]
-    same = all((lengths[n][..., 0] == first).all() for n in of.planning_steps)
     mean, deviation = maze.random_walk_steps()
     facts = {
-        "identical_for_all_planning_steps": bool(same),
+        "identical_for_all_planning_steps": all(bool((of_n[..., 0] == first).all()) for of_n in lengths.values()),
         "exact": {"mean": mean, "std": deviation},
         "ours": {"mean": float(first.mean()), "std": float(first.std()), "median": float(np.median(first))},
     }
     for method in ("dyna_q", "exact_random_walk"):
         row = (suite, "all", method, "first_episode_steps")
         results.append(_result(config, row, "mean steps of the first episode", first, (1, 1, "episodes"), **facts))
-    results += _early_policy(config, keys, maze)
-    results += _optimal(config, keys, suite, "all", maze, "optimal", 0.0)
-    return results + _optimal(config, keys, suite, "all", maze, "optimal_epsilon_greedy_0.1", 0.1)
-
-
-def _early_policy(config: DynaConfig, keys: jax.Array, maze: Maze) -> list[Result]:
-    """Figure 8.3: cells with an arrow (any value other than 0) halfway through the second episode."""
-    results = []
-    for n in (min(config.dyna_maze.planning_steps), max(config.dyna_maze.planning_steps)):
-        agent = _agent(DynaQ, config.dyna_maze, planning_steps=n)
-        two = simulate(agent, [maze], keys, 2).lengths
+    for n in (min(of.planning_steps), max(of.planning_steps)):
+        agent = _agent(DynaQ, of, planning_steps=n)
+        two = lengths[n].reshape(len(keys), -1)
         half = simulate(agent, [maze], keys, 2, steps=two[:, 0] + two[:, 1] // 2)
-        arrows = (half.agent.q != 0).any(-1).sum(-1)
-        row = ("dyna_maze", "policy_after_half_of_episode_2", f"dyna_q_n{n}", "states_with_arrow")
-        text = "mean number of cells with an action value other than 0 halfway through the second episode"
+        arrows = (half.q != 0).any(-1).sum(-1)
+        row = (suite, "policy_after_half_of_episode_2", f"dyna_q_n{n}", "states_with_arrow")
+        text = "mean number of cells with a value other than 0 halfway through the second episode (Figure 8.3)"
         results.append(_result(config, row, text, arrows, (2, 2, "episodes")))
+    for method, epsilon in (("optimal", 0.0), ("optimal_epsilon_greedy_0.1", 0.1)):
+        results.append(_optimal(config, keys, (suite, "all", method, "steps_per_episode"), maze, epsilon))
     return results
 
 
-def _optimal(
-    config: DynaConfig, keys: jax.Array, suite: str, task: str, maze: Maze, method: str, epsilon: float
-) -> list[Result]:
+def _optimal(config: DynaConfig, keys: jax.Array, row: tuple[str, str, str, str], maze: Maze, epsilon: float) -> Result:
     """Ten episodes a run by the exact optimal values, beside the exact expectation of their length."""
     q = maze.optimal_q(0.95)
     agent = _agent(DynaQ, Agent(alpha=0.0, epsilon=epsilon), planning_steps=0, initial_q=q)
     lengths = simulate(agent, [maze], keys, 10).lengths
     exact = maze.episode_steps(maze.epsilon_greedy(q, epsilon))[0]
-    row = (suite, task, method, "steps_per_episode")
-    return [_result(config, row, "mean steps of ten episodes", lengths, (10, 10, "episodes"), exact=exact)]
+    return _result(config, row, "mean steps of ten episodes", lengths, (10, 10, "episodes"), exact=exact)
 
 
-# ---- Examples 8.2 and 8.3 --------------------------------------------------------------------------------------------
-
-
-def changing_maze(
-    suite: str, before_after: tuple[Maze, Maze], switch_at: int, config: DynaConfig, run: Run
-) -> list[Result]:
-    """Figures 8.4 and 8.5: cumulative reward of Dyna-Q and Dyna-Q+ in a maze that changes after `switch_at` steps."""
+def changing_maze(suite: str, config: DynaConfig, run: Run) -> list[Result]:
+    """Examples 8.2 and 8.3 (Figures 8.4 and 8.5): cumulative reward of Dyna-Q and Dyna-Q+ in a maze that changes."""
     of: ChangingMaze = getattr(config, suite)
-    keys, agents = _keys(config, run), {"dyna_q": {}, "dyna_q_plus": {"kappa": of.kappa, "untried": True}}
-    steps = np.arange(0, of.steps + 1, 50)
-    most = of.steps // min(maze.optimal_steps for maze in before_after) + 2
-    shape = (config.seeds, config.runs, -1)
+    shortcut = suite == "shortcut_maze"
+    both, switch_at = (mazes.shortcut_maze(), 3000) if shortcut else (mazes.blocking_maze(), 1000)
+    keys, steps = _keys(config, run), np.arange(0, of.steps + 1, 50)
+    most = of.steps // min(maze.optimal_steps for maze in both) + 2
+    agents: dict[str, dict[str, Any]] = {"dyna_q": {}, "dyna_q_plus": {"kappa": of.kappa, "untried": True}}
     reward, found = {}, {}
     for name, settings in agents.items():
         agent = _agent(DynaQ, of, planning_steps=of.planning_steps, **settings)
-        runs = simulate(agent, before_after, keys, most, of.steps, switch_at=switch_at)
+        runs = simulate(agent, both, keys, most, of.steps, switch_at=switch_at)
         complete = np.arange(most) < runs.episodes[:, None]
-        ends = np.where(complete, np.cumsum(runs.lengths, -1), of.steps + 1)
-        reward[name] = np.stack([(ends <= step).sum(-1) for step in steps], -1).reshape(shape)
+        ends = np.cumsum(runs.lengths, -1)
+        total = np.stack([(complete & (ends <= step)).sum(-1) for step in steps], -1)
+        reward[name] = total.reshape(config.seeds, config.runs, -1)
         # Only through a newly opened gap can an episode be shorter than the shortest path of the old maze.
-        short = complete & (ends - runs.lengths >= switch_at) & (runs.lengths < before_after[0].optimal_steps)
-        found[name] = short.sum(-1).reshape(shape) > 0
-    lead = reward["dyna_q_plus"] - reward["dyna_q"]
-    number, switch = ("8.4", "8.5")[suite == "shortcut_maze"], min(switch_at, of.steps) // 50
-    figure = _figure(
-        f"Figure {number}: Dyna-Q and Dyna-Q+ on the {suite.replace('_', ' ')}",
-        "time step",
-        "cumulative reward",
-        [_series(name, steps, reward[name]) for name in agents],
-    )
-    budget = (of.steps, 3000 if suite == "blocking_maze" else 6000, "env_steps")
-    results = []
+        begun_after = complete & (ends - runs.lengths >= switch_at)
+        found[name] = (begun_after & (runs.lengths < both[0].optimal_steps)).any(-1).astype(float)
+    title = f"Figure {'8.5' if shortcut else '8.4'}: Dyna-Q and Dyna-Q+ on the {suite.replace('_', ' ')}"
+    figure = figures.means(title, "time step", "cumulative reward", steps, reward)
+    budget, switch = (of.steps, 6000 if shortcut else 3000, "env_steps"), min(switch_at, of.steps) // 50
+    lead, results = reward["dyna_q_plus"] - reward["dyna_q"], []
     for name in agents:
-        at = {"at_switch": float(reward[name][..., switch].mean()), "std_over_runs": float(reward[name][..., -1].std())}
-        row = (suite, "all", name, "cumulative_reward")
+        facts = {"at_switch": float(reward[name][..., switch].mean()), "std": float(reward[name][..., -1].std())}
         text = f"mean cumulative reward after {of.steps:,} steps"
-        results.append(_result(config, row, text, reward[name][..., -1], budget, **at, figures=[figure]))
+        row = (suite, "all", name, "cumulative_reward")
+        results.append(_result(config, row, text, reward[name][..., -1], budget, **facts, figures=[figure]))
     for metric, place, when in (("lead_at_switch", switch, switch_at), ("lead_at_end", -1, of.steps)):
         text = f"cumulative reward of Dyna-Q+ less that of Dyna-Q after {when:,} steps, mean over paired runs"
         results.append(_result(config, (suite, "all", "dyna_q_plus", metric), text, lead[..., place], budget))
-    if suite == "shortcut_maze":
-        text = f"share of the runs with an episode of under {before_after[0].optimal_steps} steps after the change"
+    if shortcut:
+        text = f"share of the runs with an episode of under {both[0].optimal_steps} steps after the change"
         for name in agents:
             results.append(_result(config, (suite, "after", name, "found_shortcut"), text, found[name], budget))
-    for task, maze in zip(("before", "after"), before_after, strict=True):
-        results += _optimal(config, keys, suite, task, maze, "optimal", 0.0)
+    for task, maze in zip(("before", "after"), both, strict=True):
+        results.append(_optimal(config, keys, (suite, task, "optimal", "steps_per_episode"), maze, 0.0))
     return results
 
 
-# ---- Example 8.4 -----------------------------------------------------------------------------------------------------
-
-
 def sweeping(config: DynaConfig, run: Run) -> list[Result]:
-    """Updates until the greedy path is near-optimal, prioritised sweeping against Dyna-Q, in mazes of several sizes."""
+    """Example 8.4: updates until the greedy path is near-optimal, prioritised sweeping against Dyna-Q."""
     of, keys = config.sweeping, _keys(config, run)
     updates: dict[str, list[np.ndarray]] = {"dyna_q": [], "prioritized_sweeping": []}
     for k in of.resolutions:
         maze = mazes.dyna_maze(k)
-        steps = dict(episodes=10_000, stop=_near_optimal(maze, of.tolerance), group=32)
-        plain = simulate(_agent(DynaQ, of, planning_steps=of.planning_steps), [maze], keys, **steps)
-        swept = _agent(PrioritizedSweeping, of, planning_steps=of.planning_steps, theta=of.theta)
-        updates["dyna_q"].append(plain.environment.steps + plain.updates)
-        updates["prioritized_sweeping"].append(simulate(swept, [maze], keys, **steps).updates)
-        run.log.say(f"  resolution {k}: " + ", ".join(f"{u[-1].mean():,.0f} updates {n}" for n, u in updates.items()))
-    shaped = {name: np.stack(u, -1).reshape(config.seeds, config.runs, -1) for name, u in updates.items()}
+        near = _near_optimal(maze, of.tolerance)
+        plain = simulate(_agent(DynaQ, of, planning_steps=of.planning_steps), [maze], keys, 2000, stop=near)
+        agent = _agent(PrioritizedSweeping, of, planning_steps=of.planning_steps, theta=of.theta)
+        swept = simulate(agent, [maze], keys, 2000, stop=near)
+        updates["dyna_q"].append(plain.steps * (of.planning_steps + 1))
+        updates["prioritized_sweeping"].append(swept.updates)
+        counts = ", ".join(f"{name} {of_all[-1].mean():,.0f}" for name, of_all in updates.items())
+        run.log.say(f"  {maze.num_states} states, mean updates: {counts}")
+    shaped = {name: np.stack(of_all, -1).reshape(config.seeds, config.runs, -1) for name, of_all in updates.items()}
     factors = shaped["dyna_q"].mean(1) / shaped["prioritized_sweeping"].mean(1)
     states = [mazes.dyna_maze(k).num_states for k in of.resolutions]
-    figure = _figure(
-        "Example 8.4: updates until near-optimal",
-        "states",
-        "updates (log10)",
-        [_series(name, states, np.log10(values)) for name, values in shaped.items()],
-    )
+    title, logs = "Example 8.4: updates until near-optimal", {name: np.log10(u) for name, u in shaped.items()}
     facts = {
         "states": states,
-        "mean_updates": {name: values.mean((0, 1)).round(1).tolist() for name, values in shaped.items()},
-        "median_updates": {name: np.median(values, (0, 1)).tolist() for name, values in shaped.items()},
-        "factor_of_means": (shaped["dyna_q"].mean((0, 1)) / shaped["prioritized_sweeping"].mean((0, 1))).tolist(),
-        "figures": [figure],
+        "mean_updates": {name: of_all.mean((0, 1)) for name, of_all in shaped.items()},
+        "median_updates": {name: np.median(of_all, (0, 1)) for name, of_all in shaped.items()},
+        "factor": shaped["dyna_q"].mean((0, 1)) / shaped["prioritized_sweeping"].mean((0, 1)),
+        "figures": [figures.means(title, "states of the maze", "updates (log10)", states, logs)],
     }
     row = ("prioritized_sweeping_mazes", "all", "prioritized_sweeping", "speed_up_over_dyna_q")
     text = "mean over the mazes of (mean updates of Dyna-Q / mean updates of prioritised sweeping)"
-    return [_result(config, row, text, factors, (config.runs, config.runs, "runs"), **facts)]
+    return [_result(config, row, text, factors, (1, 1, "experiments"), **facts)]
 
 
 def _near_optimal(maze: Maze, tolerance: float) -> Callable[[Any], jax.Array]:

@@ -166,9 +166,10 @@ def trajectory_sampling(case: Case) -> Outputs:
     """Uniform expected updates and the value of the start state."""
     arrays, config, after = case.inputs, case.config, case.inputs["updates"]
     tables = arrays["task_next"], arrays["task_reward"]
-    how = config["termination"], config["gamma"]
-    q = np.asarray(expected.uniform_updates(*map(jnp.asarray, tables), *how, int(after.max())))[after - 1]
-    values = [expected.start_value(values, *tables, *how, config["start_state"]) for values in q]
+    end, gamma = config["termination"], config["gamma"]
+    every = expected.uniform_updates(jnp.asarray(tables[0]), jnp.asarray(tables[1]), end, gamma, int(after.max()))
+    q = np.asarray(every)[after - 1]
+    values = [expected.start_value(values, *tables, end, gamma, config["start_state"]) for values in q]
     return {"start_value": values, "q_final": q[-1]}
 
 

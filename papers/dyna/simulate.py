@@ -14,20 +14,35 @@ from repro import platform
 from repro.envs.base import TimeStep
 from repro.envs.mazes import Maze, MazeEnv, MazeState
 
-GROUP = 128
-"""Runs in one program on a CPU: the tables of more do not fit its cache."""
+CELLS = 6912
+"""Cells of all runs in one program on a CPU: with more the tables do not fit its cache (128 runs of the Dyna maze)."""
 
 
 class Runs(NamedTuple):
-    """State of R runs, leaves `[R, ...]`; `tick` numbers the random draws of a run."""
+    """What became of R runs, NumPy arrays `[R, ...]`."""
+
+    lengths: np.ndarray
+    """Real steps of each episode `[R, episodes]`, 0 behind the last one, which may be incomplete."""
+    episodes: np.ndarray
+    """Complete ones."""
+    steps: np.ndarray
+    """Real steps."""
+    updates: np.ndarray
+    """Made in planning."""
+    q: np.ndarray
+    """Final values `[R, S, A]`."""
+
+
+class State(NamedTuple):
+    """State of the runs of one program, leaves `[R, ...]`; `tick` numbers the random draws of a run."""
 
     agent: Any
     environment: MazeState
     timestep: TimeStep
     tick: jax.Array
-    episodes: jax.Array  # completed
-    lengths: jax.Array  # [R, episodes], real steps; 0 behind the last episode, which may be incomplete
-    updates: jax.Array  # made in planning
+    episodes: jax.Array
+    lengths: jax.Array
+    updates: jax.Array
     ended: jax.Array
 
 
@@ -39,16 +54,15 @@ def simulate(
     steps: Any = 2**30,
     stop: Callable[[Any], jax.Array] | None = None,
     switch_at: int | None = None,
-    group: int | None = None,
 ) -> Runs:
     """Runs of `keys` `[R]` until `episodes` are complete, `steps` (a number or `[R]`) real steps are taken or
-    `stop(agent state)` is true; the final state with NumPy leaves.
+    `stop(agent state)` is true.
 
     Exploration and planning draw from separate streams, so runs of different agents with the same keys explore alike.
     A run does not depend on the runs beside it.
     """
     count = len(keys)
-    group = min(count, GROUP if group is None else group) if jax.default_backend() == "cpu" else count
+    group = min(count, max(8, CELLS // mazes[0].walls.size)) if jax.default_backend() == "cpu" else count
     places = np.arange(-(-count // group) * group).reshape(-1, group) % count  # the last group repeats the first runs
     limits = np.broadcast_to(np.asarray(steps, np.int32), count)
     env = MazeEnv(mazes, group, switch_at)
@@ -65,43 +79,45 @@ def _simulate(agent: Agent, env: MazeEnv, episodes: int, stop: Any, keys: jax.Ar
     vmap = jax.vmap
     waits = getattr(agent, "kappa", 0.0) == 0.0
 
-    def step(runs: Runs, _: None) -> tuple[Runs, None]:
-        active = ~runs.ended & (runs.episodes < episodes) & (runs.environment.steps < steps)
+    def step(now: State, _: Any) -> tuple[State, None]:
+        active = ~now.ended & (now.episodes < episodes) & (now.environment.steps < steps)
         if waits:
-            active &= (runs.episodes == 0) | ~jnp.any(active & (runs.episodes == 0))
-        u = vmap(lambda k, i: jax.random.uniform(jax.random.fold_in(k, 2 * i), (3,)))(keys, runs.tick)
-        cell = runs.timestep.obs["cell"]
-        action = vmap(agent.choose)(runs.agent, cell, u)
-        environment, timestep = env.step(runs.environment, {"action": action})
+            active &= (now.episodes == 0) | ~jnp.any(active & (now.episodes == 0))
+        u = vmap(lambda k, i: jax.random.uniform(jax.random.fold_in(k, 2 * i), (3,)))(keys, now.tick)
+        cell = now.timestep.obs["cell"]
+        action = vmap(agent.choose)(now.agent, cell, u)
+        environment, timestep = env.step(now.environment, {"action": action})
         real = active & ~timestep.is_first
-        state, _ = vmap(agent.observe)(runs.agent, cell, action, timestep.reward, timestep.obs["cell"], real)
-        finished = runs.episodes + (real & timestep.is_last)
+        learner, _ = vmap(agent.observe)(now.agent, cell, action, timestep.reward, timestep.obs["cell"], real)
+        finished = now.episodes + (real & timestep.is_last)
 
-        def plan(state: Any) -> tuple[Any, jax.Array]:
-            draws = vmap(lambda k, i: agent.draw(jax.random.fold_in(k, 2 * i + 1)))(keys, runs.tick)
-            state, log = vmap(agent.plan)(state, draws, real)
-            return state, log["valid"].sum(-1)
+        def plan(learner: Any) -> tuple[Any, jax.Array]:
+            draws = vmap(lambda k, i: agent.draw(jax.random.fold_in(k, 2 * i + 1)))(keys, now.tick)
+            learner, log = vmap(agent.plan)(learner, draws, real)
+            return learner, log["valid"].sum(-1)
 
         useful = jnp.any(real & (finished > 0)) if waits else True
-        state, updates = jax.lax.cond(useful, plan, lambda state: (state, jnp.zeros_like(finished)), state)
+        learner, updates = jax.lax.cond(useful, plan, lambda learner: (learner, jnp.zeros_like(finished)), learner)
         keep = lambda new, old: jnp.where(active, new, old)  # noqa: E731
-        return Runs(
-            state,
-            jax.tree.map(keep, environment, runs.environment),
-            jax.tree.map(keep, timestep, runs.timestep),
-            runs.tick + active,
-            finished,
-            runs.lengths.at[jnp.arange(cell.size), runs.episodes].add(real),
-            runs.updates + updates,
-            runs.ended,
-        ), None
+        after = State(
+            agent=learner,
+            environment=jax.tree.map(keep, environment, now.environment),
+            timestep=jax.tree.map(keep, timestep, now.timestep),
+            tick=now.tick + active,
+            episodes=finished,
+            lengths=now.lengths.at[jnp.arange(cell.size), now.episodes].add(real),
+            updates=now.updates + updates,
+            ended=now.ended,
+        )
+        return after, None
 
-    def block(runs: Runs) -> Runs:
-        runs = jax.lax.scan(step, runs, length=1 if stop else 16)[0]
-        ended = (runs.episodes >= episodes) | (runs.environment.steps >= steps)
-        return runs._replace(ended=runs.ended | ended | (vmap(stop)(runs.agent) if stop else False))
+    def block(now: State) -> State:
+        now, _ = jax.lax.scan(step, now, length=1 if stop else 16)
+        ended = (now.episodes >= episodes) | (now.environment.steps >= steps)
+        return now._replace(ended=now.ended | ended | (vmap(stop)(now.agent) if stop else False))
 
-    count = jnp.zeros(env.num_envs, jnp.int32)
+    none = jnp.zeros(env.num_envs, jnp.int32)
     lengths = jnp.zeros((env.num_envs, episodes), jnp.int32)
-    begin = Runs(vmap(agent.init)(keys), *env.init(), count, count, lengths, count, count > 0)
-    return jax.lax.while_loop(lambda runs: ~runs.ended.all(), block, begin)
+    begin = State(vmap(agent.init)(keys), *env.init(), none, none, lengths, none, none > 0)
+    end = jax.lax.while_loop(lambda now: ~now.ended.all(), block, begin)
+    return Runs(end.lengths, end.episodes, end.environment.steps, end.updates, end.agent.q)  # type: ignore[arg-type]
