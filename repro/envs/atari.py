@@ -92,7 +92,7 @@ class AtariEnv:
             if begins.any() or t == 0:
                 # At t = 0 all games need some start; those that begin later are overwritten then.
                 begins = np.ones(n, bool) if t == 0 else begins
-                self._resets[begins] = resets[begins]
+                self._resets[begins], self._starts[begins] = resets[begins], t
                 self._reset_seeded(begins)
                 reward, first, last, terminal = outcome
                 outcome = (np.where(begins, 0, reward), first | begins, last & ~begins, terminal & ~begins)

@@ -174,6 +174,26 @@ def test_restore_returns_the_current_time_step(monkeypatch: pytest.MonkeyPatch) 
     assert len(seen) >= 4  # a middle, a last, a first, and a first right after a seeded reset
 
 
+def test_restore_where_logs_begin_at_different_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atari, "RESEED_AFTER", 30)
+    limit = {"noop_max": 30, "time_limit": 100, "limit_counts_noops": True}  # episodes of 17 to 25 steps
+    settings = replace(sets.dreamerv3_2023_atari(), size=(32, 32), **limit)
+    env, again = AtariEnv("freeway", [1, 2, 3], settings), AtariEnv("freeway", [1, 2, 3], settings)
+    timestep, compared = env.reset(), 0
+    for action in actions_for(env, 400):
+        state = env.state()
+        length = len(state["actions"])
+        # An episode that begins late in the whole log but early in its own game's log must not be seeded anew.
+        early = (length > 30) & (length - state["starts"] <= 30) & (state["starts"] > 0) & (state["starts"] < length)
+        if (timestep.is_first & early).any():
+            compared += 1
+            assert_equal(again.restore(state), timestep)
+        if compared == 3:
+            break
+        timestep = env.step({"action": action})
+    assert compared == 3
+
+
 def test_the_log_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atari, "RESEED_AFTER", 20)
     env = AtariEnv("breakout", [1, 2], replace(sets.dreamerv3_2023_atari100k(), time_limit=40))
