@@ -31,13 +31,15 @@ class BsuiteEnv:
             last = sum(known.startswith(f"{name}/") for known in sweep.SETTINGS) - 1
             raise UsageError(f"bsuite has no {identifier}; {name} goes from {name}/0 to {name}/{last}")
         options = dict(sweep.SETTINGS[identifier])
-        if "seed" in inspect.signature(bsuite.EXPERIMENT_NAME_TO_ENVIRONMENT[name]).parameters:
-            options["seed"] = seed
+        takes_seed = "seed" in inspect.signature(bsuite.EXPERIMENT_NAME_TO_ENVIRONMENT[name]).parameters
         try:
-            self._env = bsuite.load(name, options)
+            self._env = bsuite.load(name, {**options, "seed": seed} if takes_seed else options)
         except OSError as error:
             raise UsageError(f"bsuite {identifier} cannot fetch its data: {error}") from error
         self._generators = list(_generators(self._env))
+        if not takes_seed:
+            for generator in self._generators:
+                generator.seed(seed)
         shape = self._env.observation_spec().shape
         self.obs_spaces = {"vector": Space((int(np.prod(shape)),))}
         self.action_spaces = {"action": Space((), "int32", classes=int(self._env.action_spec().num_values))}
