@@ -25,10 +25,13 @@ LOG = 2**17
 
 
 def supports(settings: EnvSettings) -> bool:
-    """Whether the handle can do this on this platform: resets cannot be masked inside `jit`, so games always need the
-    library's own restart (no lower bound on no-ops, limits without them, one call per agent step); no JPEG either."""
+    """Whether the handle can do this here.
+
+    Resets cannot be masked inside `jit`, so games always need the library's own restart: no lower bound on no-ops,
+    limits without them, one call per agent step. No JPEG, one device (the emulators live behind one pointer).
+    """
     masked = settings.noop_min > 0 or settings.pool == "resized" or settings.limit_counts_noops
-    return not masked and not settings.jpeg and jax.default_backend() in ("cpu", "gpu")
+    return not masked and not settings.jpeg and jax.default_backend() in ("cpu", "gpu") and jax.device_count() == 1
 
 
 class AtariState(NamedTuple):

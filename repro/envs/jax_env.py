@@ -90,7 +90,7 @@ class JaxVectorEnv:
 
     def load(self, saved: Any) -> VectorState:
         """Undoes `save`."""
-        return saved
+        return jax.tree.map(jnp.asarray, saved)
 
     def close(self) -> None:
         """Nothing to free."""
@@ -108,13 +108,13 @@ class HostFromJax:
         self.obs_spaces = env.obs_spaces
         self.action_spaces = env.action_spaces
         self._env = env
-        self._step = jax.jit(env.step)
+        self._init, self._step = jax.jit(env.init), jax.jit(env.step)
         self._state: Any = None
         self._timestep: Any = None
 
     def reset(self) -> TimeStep:
         """Starts all episodes anew from the environments' seeds."""
-        self._state, self._timestep = jax.jit(self._env.init)()
+        self._state, self._timestep = self._init()
         return jax.device_get(self._timestep)
 
     def step(self, actions: Actions) -> TimeStep:

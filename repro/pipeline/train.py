@@ -117,14 +117,22 @@ class _Trainer:
         in_program = self.online.fused or self.loop.replay_storage == "device"
         return self.online.init_buffer(agent, carry, timestep) if in_program else None
 
+    def _kept(self, state: LoopState) -> LoopState:
+        """The state as a checkpoint holds it: an emulator's state (a pointer) is replaced by what brings it back."""
+        if self.online.fused and hasattr(self.env, "save"):
+            return state._replace(environment=self.env.save(state.environment))
+        return state
+
     def _restore(self, template: LoopState) -> LoopState:
-        _, state, loose, meta = self.checkpoints.restore(template)
+        _, state, loose, meta = self.checkpoints.restore(self._kept(template))
         self.episodes.restore(meta["episodes"])
         self.step, self.updates, self.resumed = meta["step"], meta["updates"], meta["resumed"] + 1
         self.ratio.restore(meta["ratio"])
         if not self.online.fused:
             timestep = self.env.restore(loose)
             state = state._replace(timestep=jax.tree.map(jnp.asarray, timestep))
+        elif hasattr(self.env, "load"):
+            state = state._replace(environment=self.env.load(state.environment))
         self.run.log.say(f"resumed at step {self._agent_steps():,}")
         return meshes.place(state, self.mesh)
 
@@ -316,7 +324,7 @@ class _Trainer:
             "ratio": self.ratio.state(),
             "episodes": self.episodes.state(),
         }
-        self.checkpoints.save(self.step, state, loose, meta)
+        self.checkpoints.save(self.step, self._kept(state), loose, meta)
         self.last_checkpoint = time.monotonic()
         self.run.log.say(f"checkpoint at step {self._agent_steps():,} ({duration(self.last_checkpoint - begin)})")
 
