@@ -1,7 +1,6 @@
 """DreamerV3: learn a world model from replay, and behaviour from its imagination. One seed, pure functions."""
 
 import re
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import optax
 from jax import lax
 
 from papers.dreamerv3.agent_config import AgentConfig, OptimizerConfig
+from papers.dreamerv3.imagination import Trajectory, actor_and_critic, imagine
 from papers.dreamerv3.losses import (
     Norms,
     event_sum,
@@ -19,7 +19,7 @@ from papers.dreamerv3.losses import (
     replay_critic_loss,
     replay_returns,
 )
-from papers.dreamerv3.networks import Features, Networks, Policy, Posterior, vectorize
+from papers.dreamerv3.networks import Features, Networks, Policy, Posterior, sample_action, vectorize
 from repro.envs.base import Space, Spaces, TimeStep
 from repro.nn.distributions import Forced
 from repro.nn.params import Definition, Params, cast
@@ -82,14 +82,6 @@ class ActorNoise(NamedTuple):
     """`[E, S]`."""
     action: dict[str, jax.Array | Forced]
     """`[E, ...]`."""
-
-
-class Trajectory(NamedTuple):
-    """Imagined states s_0 ... s_H `[H+1, N, ...]` and the actions that led on from the first H."""
-
-    deter: jax.Array
-    stoch: jax.Array
-    action: dict[str, jax.Array]
 
 
 class Losses(NamedTuple):
@@ -225,23 +217,22 @@ class DreamerV3:
         for key, output in nets.decoder(features).items():
             terms[f"reconstruction/{key}"] = reconstruction_loss(output, data.obs[key], self.obs_spaces[key])
 
-        # Imagination from the last K states of every sequence. What happens in it is a constant.
+        # Behaviour, on trajectories imagined from the last K states of every sequence.
         batch, length = data.reward.shape
         last = min(config.imagine_from_last or length, length)
         starts = tuple(x[:, -last:].reshape(batch * last, -1) for x in features)
-        trajectory = self.imagine(frozen, lax.stop_gradient(starts), noise)
-        imagined = (trajectory.deter, trajectory.stoch)
-        if config.actor_gradients:
-            imagined = tuple(jnp.concatenate([s[None], x[1:]]) for s, x in zip(starts, imagined, strict=True))
+        trajectory = imagine(frozen, slow, starts, noise.prior, noise.action, self.action_spaces)
+        policy, value = actor_and_critic(nets, trajectory, starts if config.actor_gradients else None)
         behaviour = imagined_losses(
             config,
             self.action_spaces,
-            nets.actor(tuple(x[:-1] for x in imagined)),
+            policy,
             trajectory.action,
-            frozen.reward((trajectory.deter, trajectory.stoch)).mean(),
-            frozen.continuation((trajectory.deter, trajectory.stoch)).prob(),
-            nets.critic(imagined),
-            slow((trajectory.deter, trajectory.stoch)),
+            trajectory.reward,
+            trajectory.going,
+            value,
+            trajectory.last_value,
+            trajectory.slow_value,
             norms,
         )
         terms |= {"actor": behaviour.actor, "critic": behaviour.critic}
@@ -261,7 +252,7 @@ class DreamerV3:
                 is_last,
                 returns,
                 nets.critic(tail if config.replay_critic_gradients else lax.stop_gradient(tail)),
-                slow(lax.stop_gradient(tail)),
+                slow(lax.stop_gradient(tail)).mean(),
                 norms.values,
             )
             norms = norms._replace(values=value_state)
@@ -271,20 +262,6 @@ class DreamerV3:
         metrics = behaviour.metrics | {f"loss/{name}": term.mean() for name, term in terms.items()}
         metrics |= {"prior_entropy": latents.prior_entropy, "posterior_entropy": latents.posterior_entropy}
         return total, Losses(terms, posterior, trajectory, behaviour.returns, returns, norms, metrics)
-
-    def imagine(self, nets: Networks, start: Features, noise: Noise) -> Trajectory:
-        """Rolls the world model and the actor out from `start` `[N, ...]`."""
-
-        def step(features: Features, now: Any) -> tuple[Features, Any]:
-            action_noise, prior_noise = now
-            action = sample_action(nets.actor(features), action_noise, self.action_spaces)
-            part = nets.rssm.action_part(vectorize(action, self.action_spaces, self.dtype))
-            deter = nets.rssm.core(*features, part)
-            index = nets.rssm.distribution(nets.rssm.prior_of(deter)).sample(prior_noise)
-            return (deter, nets.rssm.one_hot(index, self.dtype)), (*features, action)
-
-        last, (deter, stoch, action) = lax.scan(step, start, (noise.action, noise.prior))
-        return Trajectory(jnp.concatenate([deter, last[0][None]]), jnp.concatenate([stoch, last[1][None]]), action)
 
     def sequences(self, batch: Transition) -> Sequences:
         """Cuts off the context: `[B, L, ...]` -> T = L - context trained steps and the latent stored before them."""
@@ -355,11 +332,6 @@ def action_noise(key: jax.Array, spaces: Spaces, batch: tuple[int, ...]) -> dict
         k: (jax.random.uniform if s.discrete else jax.random.normal)(keys[i], (*batch, *s.shape))
         for i, (k, s) in enumerate(sorted(spaces.items()))
     }
-
-
-def sample_action(policy: Mapping[str, Any], noise: Mapping[str, Any], spaces: Spaces) -> dict[str, jax.Array]:
-    """One action a key, in the dtypes of the action spaces."""
-    return {k: dist.sample(noise[k]).astype(spaces[k].dtype) for k, dist in policy.items()}
 
 
 def reconstruction_loss(output: Any, target: jax.Array, space: Space) -> jax.Array:

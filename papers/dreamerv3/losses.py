@@ -91,21 +91,25 @@ def imagined_losses(
     reward: jax.Array,
     going: jax.Array,
     value: TwoHot,
-    slow: TwoHot,
+    last_value: jax.Array,
+    slow_value: jax.Array,
     norm_states: Norms,
 ) -> Imagined:
     """Actor and critic losses on imagined trajectories (eqs. 5 to 8).
 
-    `policy` and `action` are those of the first H states, `reward`, `going` (probability of continuing), `value` and
-    `slow` (critic, slow critic) those of all H+1. Only `policy` and `value` are differentiated.
+    `policy`, `action` and `value` (critic) are those of the first H states, `last_value` is the critic's prediction
+    for s_H; `reward`, `going` (probability of continuing) and `slow_value` (slow critic's prediction) are those of all
+    H+1. Only `policy` and `value` are differentiated.
     """
     norms, c = make_norms(config), config.imagined
+    reward, going, last_value, slow_value = stop((reward, going, last_value, slow_value))
     offset, scale = norms.values.stats(norm_states.values)
-    values, slow_values = stop(value.mean()) * scale + offset, stop(slow.mean()) * scale + offset
+    predictions = jnp.concatenate([stop(value.mean()), last_value[None]])
+    values, slow_values = predictions * scale + offset, slow_value * scale + offset
     target = slow_values if c.slow_target else values
     discount = 1.0 if config.continuation_discounts else 1 - 1 / config.horizon
-    weight = stop(jnp.cumprod(discount * going, 0) / discount)
-    returns = stop(lambda_return(reward, discount * going, c.lam, target, axis=0))
+    weight = jnp.cumprod(discount * going, 0) / discount
+    returns = lambda_return(reward, discount * going, c.lam, target, axis=0)
 
     return_state = norms.returns.update(norm_states.returns, returns)
     return_offset, return_scale = norms.returns.stats(return_state)
@@ -120,7 +124,7 @@ def imagined_losses(
     value_state = norms.values.update(norm_states.values, returns)
     offset, scale = norms.values.stats(value_state)
     normed = (returns - offset) / scale
-    critic = weight[:-1] * critic_loss(value[:-1], normed, slow[:-1], c)
+    critic = weight[:-1] * critic_loss(value, normed, slow_value[:-1], c)
 
     scaled = (returns - return_offset) / return_scale
     metrics = {
@@ -141,9 +145,9 @@ def imagined_losses(
     return Imagined(actor, critic, returns, Norms(return_state, value_state, advantage_state), metrics)
 
 
-def critic_loss(value: TwoHot, target: jax.Array, slow: TwoHot, config: CriticTargetConfig) -> jax.Array:
+def critic_loss(value: TwoHot, target: jax.Array, slow_value: jax.Array, config: CriticTargetConfig) -> jax.Array:
     """Regression to the targets and, as a regulariser, to the slow critic's own prediction."""
-    return value.loss(target) + config.slow_regularizer * value.loss(slow.mean())
+    return value.loss(target) + config.slow_regularizer * value.loss(slow_value)
 
 
 def replay_returns(
@@ -155,12 +159,12 @@ def replay_returns(
 
 
 def replay_critic_loss(
-    config: AgentConfig, last: jax.Array, returns: jax.Array, value: TwoHot, slow: TwoHot, value_state: State
+    config: AgentConfig, last: jax.Array, returns: jax.Array, value: TwoHot, slow_value: jax.Array, value_state: State
 ) -> tuple[jax.Array, State]:
     """Critic loss `[B, T-1]` on replayed states with returns bootstrapped from imagination (Methods, critic)."""
     norm = make_norm(config.value_norm)
     state = norm.update(value_state, returns)
     offset, scale = norm.stats(state)
     target = stop(returns - offset) / scale
-    loss = critic_loss(value[:, :-1], target, slow[:, :-1], config.replayed)
+    loss = critic_loss(value[:, :-1], target, slow_value[:, :-1], config.replayed)
     return (1 - last)[:, :-1] * loss, state

@@ -34,7 +34,7 @@ from repro.nn.distributions import (
     categorical,
     symexp_bins,
 )
-from repro.nn.layers import MLP, BlockLinear, Conv2D, Hidden, Linear, RMSNorm, symlog
+from repro.nn.layers import MLP, BlockLinear, Conv2D, Hidden, Linear, RMSNorm, block_product, symlog
 from repro.nn.params import Draw
 
 Features = tuple[jax.Array, jax.Array]
@@ -58,6 +58,11 @@ def vectorize(values: Mapping[str, jax.Array], spaces: Spaces, dtype: Any, squas
         batch = x.shape[: x.ndim - len(space.shape) - bool(space.classes)]
         parts.append(x.astype(dtype).reshape(*batch, width(space)))
     return jnp.concatenate(parts, -1)
+
+
+def sample_action(policy: Mapping[str, Any], noise: Mapping[str, Any], spaces: Spaces) -> dict[str, jax.Array]:
+    """One action a key, in the dtypes of the action spaces."""
+    return {k: dist.sample(noise[k]).astype(spaces[k].dtype) for k, dist in policy.items()}
 
 
 class ConvBlock(nnx.Module):
@@ -166,15 +171,22 @@ class RSSM(nnx.Module):
 
     def core(self, deter: jax.Array, stoch: jax.Array, action_part: jax.Array) -> jax.Array:
         """Next deter `[..., D]` from deter, stoch `[..., S*K]` and `action_part(action)`."""
+        return self.core_of(deter, self.deter_embed.linear(deter), self.stoch_embed.linear(stoch), action_part)
+
+    def core_of(
+        self, deter: jax.Array, deter_linear: jax.Array, stoch_linear: jax.Array, action_part: jax.Array
+    ) -> jax.Array:
+        """As `core`, from the linear maps of the embeddings `[..., d]`."""
         act = getattr(jax.nn, self.config.act)
         recurrent, deter_rows, stoch_rows, _ = self._core_kernels()
-        x = self._blocks(deter, recurrent) + action_part
-        x = x + self.deter_embed(deter) @ deter_rows + self.stoch_embed(stoch) @ stoch_rows
+        x = block_product(deter, recurrent) + action_part
+        x = x + self.deter_embed.activate(deter_linear) @ deter_rows
+        x = x + self.stoch_embed.activate(stoch_linear) @ stoch_rows
         x = act(self.core_norm[0](x))
         for linear, norm in zip(self.core_linear[1:], self.core_norm[1:], strict=True):
             x = act(norm(linear(x)))
         kernel, bias = self._gate_weights()
-        reset, cand, update = (self._blocks(x, kernel[:, :, i]) + bias[i] for i in range(3))
+        reset, cand, update = (block_product(x, kernel[:, :, i]) + bias[i] for i in range(3))
         update = jax.nn.sigmoid(update - 1)
         return update * jnp.tanh(jax.nn.sigmoid(reset) * cand) + (1 - update) * deter
 
@@ -252,10 +264,6 @@ class RSSM(nnx.Module):
 
     def _split(self, logits: jax.Array) -> jax.Array:
         return logits.reshape(*logits.shape[:-1], self.config.stoch, self.config.classes)
-
-    def _blocks(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        y = jnp.einsum("...bi,bio->...bo", x.reshape(*x.shape[:-1], kernel.shape[0], -1), kernel)
-        return y.reshape(*y.shape[:-2], -1)
 
     def _core_kernels(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         # Each block of the first layer sees its own units and the same three embeddings: rows for the units stay
@@ -340,40 +348,38 @@ class Decoder(nnx.Module):
         return jax.nn.sigmoid(self.image(x))
 
 
-class Head(nnx.Module):
-    """An MLP over the features and one linear output."""
-
-    def __init__(self, config: HeadConfig, inputs: int, outputs: int, *, draw: Draw):
-        self.mlp = MLP(inputs, config.units, config.layers, config.act, draw=draw)
-        self.out = Linear(config.units, outputs, scale=config.outscale, draw=draw)
-
-    def __call__(self, features: Features) -> jax.Array:
-        """`[..., outputs]` in float32."""
-        return self.out(self.mlp(*features)).astype(jnp.float32)
-
-
-class ScalarHead(Head):
+class ScalarHead(nnx.Module):
     """A scalar as a symexp two-hot distribution: reward, value."""
 
     def __init__(self, config: HeadConfig, inputs: int, *, draw: Draw):
-        super().__init__(config, inputs, config.bins, draw=draw)
         self.config = config
+        self.mlp = MLP(inputs, config.units, config.layers, config.act, draw=draw)
+        self.out = Linear(config.units, config.bins, scale=config.outscale, draw=draw)
 
     def __call__(self, features: Features) -> TwoHot:
         """Distribution over `[...]`."""
+        return self.output(self.mlp(*features))
+
+    def output(self, hidden: jax.Array) -> TwoHot:
+        """The distribution that the MLP's result stands for."""
         bins = symexp_bins(self.config.bins, -self.config.bin_limit, self.config.bin_limit)
-        return TwoHot(super().__call__(features), jnp.asarray(bins))
+        return TwoHot(self.out(hidden).astype(jnp.float32), jnp.asarray(bins))
 
 
-class ContinueHead(Head):
+class ContinueHead(nnx.Module):
     """Probability that the episode goes on."""
 
     def __init__(self, config: HeadConfig, inputs: int, *, draw: Draw):
-        super().__init__(config, inputs, 1, draw=draw)
+        self.mlp = MLP(inputs, config.units, config.layers, config.act, draw=draw)
+        self.out = Linear(config.units, 1, scale=config.outscale, draw=draw)
 
     def __call__(self, features: Features) -> Bernoulli:
         """Distribution over `[...]`."""
-        return Bernoulli(super().__call__(features)[..., 0])
+        return self.output(self.mlp(*features))
+
+    def output(self, hidden: jax.Array) -> Bernoulli:
+        """The distribution that the MLP's result stands for."""
+        return Bernoulli(self.out(hidden).astype(jnp.float32)[..., 0])
 
 
 class Actor(nnx.Module):
@@ -392,22 +398,25 @@ class Actor(nnx.Module):
 
     def __call__(self, features: Features) -> Policy:
         """Distributions over `[..., *shape]`."""
+        return self.output(self.mlp(*features))
+
+    def output(self, hidden: jax.Array) -> Policy:
+        """The distributions that the MLP's result stands for."""
         policy: Policy = {}
-        for key, raw in self.outputs(features).items():
+        for key, raw in self.raw(hidden).items():
             if self.spaces[key].discrete:
                 policy[key] = categorical(raw["logits"], self.config.unimix)
             else:
                 policy[key] = bounded_normal(raw["mean"], raw["std"], self.config.min_std, self.config.max_std)
         return policy
 
-    def outputs(self, features: Features) -> dict[str, dict[str, jax.Array]]:
-        """What the networks say: key -> `logits`, or `mean` and `std` before they are bounded."""
-        x = self.mlp(*features)
-        raw = {}
+    def raw(self, hidden: jax.Array) -> dict[str, dict[str, jax.Array]]:
+        """Key -> `logits`, or `mean` and `std` before they are bounded."""
+        found = {}
         for key, space in self.spaces.items():
-            shape = (*x.shape[:-1], *space.shape, *([space.classes] if space.classes else []))
-            raw[key] = {name: linear(x).reshape(shape) for name, linear in self.heads[key].items()}
-        return raw
+            shape = (*hidden.shape[:-1], *space.shape, *([space.classes] if space.classes else []))
+            found[key] = {name: linear(hidden).reshape(shape) for name, linear in self.heads[key].items()}
+        return found
 
 
 class Networks(nnx.Module):

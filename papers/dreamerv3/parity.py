@@ -56,9 +56,8 @@ def train_step(case: Case) -> Arrays:
         batch = transition(data, obs, actions, class_index(data["dyn/stoch"]))
         sequences = agent.sequences(batch)
         noise = forced_noise(inputs, actions)
-        before = agent.bind(state.params), agent.bind(state.params | state.slow_critic).critic
         result = update(state, sequences, noise)
-        outputs = step_outputs(agent, before, result, sequences, batch)
+        outputs = step_outputs(agent, agent.bind(state.params), result, sequences, batch)
         outputs |= {f"grad/{k}": result.gradients[ours] for k, ours in names.items()}
         outputs |= {f"grad_norm/{k}": jnp.linalg.norm(result.gradients[o].ravel()) for k, o in names.items()}
         outputs["replay_update/stepid"] = data["stepid"][:, settings.replay_context :]
@@ -103,14 +102,14 @@ def forced_noise(inputs: Arrays, actions: Spaces) -> Noise:
     )
 
 
-def step_outputs(agent: DreamerV3, before: Any, result: Any, sequences: Any, batch: Transition) -> Arrays:
-    """What an update found, under the official names; `before` are networks and slow critic that it started from."""
-    nets, slow = before
+def step_outputs(agent: DreamerV3, nets: Any, result: Any, sequences: Any, batch: Transition) -> Arrays:
+    """What an update found, under the official names; `nets` are the networks that it started from."""
     losses, rssm = result.losses, agent.config.rssm
     first = lambda x: jnp.swapaxes(x, 0, 1)  # noqa: E731
     split = lambda x: x.reshape(*x.shape[:-1], rssm.stoch, rssm.classes)  # noqa: E731
     posterior, trajectory, terms = losses.posterior, losses.trajectory, losses.terms
-    features = (first(trajectory.deter), first(trajectory.stoch))
+    states = zip((trajectory.deter, trajectory.stoch), trajectory.last, strict=True)
+    features = tuple(jnp.concatenate([first(x), end[:, None]], 1) for x, end in states)
     size, length = sequences.reward.shape
     last = features[0].shape[0] // size
     context_action = {k: a[:, -1] for k, a in batch.action.items()}
@@ -128,10 +127,10 @@ def step_outputs(agent: DreamerV3, before: Any, result: Any, sequences: Any, bat
         "start_stoch": split(features[1][:, 0]),
         "imag_deter": features[0][:, 1:],
         "imag_logit": nets.rssm.prior_of(features[0][:, 1:]),
-        "imag_rew": nets.reward(features).mean(),
-        "imag_con": nets.continuation(features).prob(),
+        "imag_rew": first(trajectory.reward),
+        "imag_con": first(trajectory.going),
         "imag_value": nets.critic(features).mean(),
-        "imag_slowvalue": slow(features).mean(),
+        "imag_slowvalue": first(trajectory.slow_value),
         "imag_ret": first(losses.imagined_returns),
         "imag_loss_policy": first(terms["actor"]),
         "imag_loss_value": first(terms["critic"]),

@@ -110,7 +110,7 @@ def imag_loss(case: Case) -> Arrays:
     before = under(case.inputs, "state_before/")
     norms = Norms(*(official.norm_state(before, name) for name in official.NORMS.values()))
     bins = bins_of(case, case.inputs["value_logits"].shape[-1])
-    slow = TwoHot(first(case.inputs["slow_logits"]), bins)
+    slow_value = TwoHot(first(case.inputs["slow_logits"]), bins).mean()
 
     @jax.jit
     def run(value_logits: Any, policy_arrays: list[Arrays]) -> Any:
@@ -118,9 +118,12 @@ def imag_loss(case: Case) -> Arrays:
             rows = [{k: jnp.swapaxes(x, 0, 1)[:-1] for k, x in a.items()} for a in policy_arrays]
             policy = {k: categorical(rows[0][k]) if len(rows) == 1 else Normal(rows[0][k], rows[1][k]) for k in keys}
             value = TwoHot(jnp.swapaxes(value_logits, 0, 1), bins)
+            values = value.mean()
             reward, going = first(case.inputs["rew"]), first(case.inputs["con"])
-            out = imagined_losses(config, keys, policy, action, reward, going, value, slow, norms)
-            return out.actor.mean() + out.critic.mean(), (out, value.mean())
+            out = imagined_losses(
+                config, keys, policy, action, reward, going, value[:-1], values[-1], slow_value, norms
+            )
+            return out.actor.mean() + out.critic.mean(), (out, values)
 
         return jax.grad(total, (0, 1), has_aux=True)(value_logits, policy_arrays)
 
@@ -136,7 +139,7 @@ def imag_loss(case: Case) -> Arrays:
         "ret": out.returns.T,
         "grad_value_logits": gradients[0],
         "value_pred": values.T,
-        "slow_pred": slow.mean().T,
+        "slow_pred": slow_value.T,
     }
 
 
@@ -148,7 +151,7 @@ def repl_loss(case: Case) -> Arrays:
     config = official.agent_config({"repl_loss": spec} | general | valnorm)
     last, term, reward, boot = (jnp.asarray(case.inputs[k], f32) for k in ("last", "term", "rew", "boot"))
     bins = bins_of(case, case.inputs["value_logits"].shape[-1])
-    slow = TwoHot(jnp.asarray(case.inputs["slow_logits"]), bins)
+    slow_value = TwoHot(jnp.asarray(case.inputs["slow_logits"]), bins).mean()
     before = under(case.inputs, "state_before/")
     state = official.norm_state(before, "valnorm") or make_norm(config.value_norm).init()
 
@@ -156,7 +159,7 @@ def repl_loss(case: Case) -> Arrays:
     def run(logits: Any) -> Any:
         def total(logits: Any) -> Any:
             returns = replay_returns(config, last, term, reward, boot)
-            loss, _ = replay_critic_loss(config, last, returns, TwoHot(logits, bins), slow, state)
+            loss, _ = replay_critic_loss(config, last, returns, TwoHot(logits, bins), slow_value, state)
             return loss.mean(), (loss, returns)
 
         return jax.grad(total, has_aux=True)(logits)

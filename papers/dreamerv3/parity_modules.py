@@ -264,7 +264,7 @@ def heads(case: Case) -> Arrays:
 
 def policy_logits(actor: Actor, features: Any) -> Arrays:
     """Raw logits of the discrete keys."""
-    return {k: raw["logits"] for k, raw in actor.outputs(features).items() if "logits" in raw}
+    return {k: raw["logits"] for k, raw in actor.raw(actor.mlp(*features)).items() if "logits" in raw}
 
 
 def policy_outputs(policy: Mapping[str, Any], logits: Arrays, keys: Spaces, target: Arrays) -> Arrays:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,12 +33,35 @@ class Linear(nnx.Module):
 
     def __call__(self, *parts: jax.Array) -> jax.Array:
         """Affine map of the concatenation of `parts` over the last axis."""
-        kernel, start = self.kernel[...], 0
-        y = self.bias[...]
-        for x in parts:
-            y = x @ kernel[start : start + x.shape[-1]] + y
-            start += x.shape[-1]
-        return y
+        return affine(self.kernel[...], self.bias[...], *parts)
+
+
+def affine(kernel: jax.Array, bias: jax.Array, *parts: jax.Array) -> jax.Array:
+    """The function of `Linear`."""
+    y, start = bias, 0
+    for x in parts:
+        y = x @ kernel[start : start + x.shape[-1]] + y
+        start += x.shape[-1]
+    return y
+
+
+@jax.custom_vjp
+def known_linear(value: jax.Array, kernel: jax.Array, bias: jax.Array, *parts: jax.Array) -> jax.Array:
+    """`value`, which the caller computed as `Linear` of `parts` without gradients, as a function of its arguments."""
+    return value
+
+
+def _known_linear_forward(value: jax.Array, kernel: jax.Array, bias: jax.Array, *parts: jax.Array) -> Any:
+    return value, (kernel, parts)
+
+
+def _known_linear_backward(saved: Any, gradient: jax.Array) -> Any:
+    kernel, parts = saved
+    _, vjp = jax.vjp(affine, kernel, jnp.zeros_like(gradient, shape=gradient.shape[-1:]), *parts)
+    return None, *vjp(gradient)
+
+
+known_linear.defvjp(_known_linear_forward, _known_linear_backward)
 
 
 class BlockLinear(nnx.Module):
@@ -54,9 +78,16 @@ class BlockLinear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[..., inputs] -> [..., outputs]`."""
-        blocks, inputs, _ = self.kernel.shape
-        y = jnp.einsum("...bi,bio->...bo", x.reshape(*x.shape[:-1], blocks, inputs), self.kernel[...])
-        return y.reshape(*y.shape[:-2], -1) + self.bias[...]
+        return block_product(x, self.kernel[...]) + self.bias[...]
+
+
+def block_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Block-diagonal product: x `[..., blocks * i]`, kernel `[blocks, i, o]` -> `[..., blocks * o]`."""
+    blocks, inputs, outputs = kernel.shape
+    x = x.reshape(*x.shape[:-1], blocks, inputs)
+    # Written out because `einsum` swaps the operands, which makes the result feature-major and its copy back slow.
+    y = lax.dot_general(x, kernel, (((x.ndim - 1,), (1,)), ((x.ndim - 2,), (0,))))
+    return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], blocks * outputs)
 
 
 class Conv2D(nnx.Module):
@@ -113,6 +144,11 @@ class MLP(nnx.Module):
 
     def __call__(self, *parts: jax.Array) -> jax.Array:
         """`[..., inputs] -> [..., units]`; at least one layer."""
-        for layer in self.layers:
-            parts = (layer(*parts),)
-        return parts[0]
+        return self.after_first(self.layers[0].linear(*parts))
+
+    def after_first(self, x: jax.Array) -> jax.Array:
+        """The rest of the computation from what the first layer's linear map gives."""
+        x = self.layers[0].activate(x)
+        for layer in self.layers[1:]:
+            x = layer(x)
+        return x

@@ -18,12 +18,13 @@ BINS = jnp.asarray(symexp_bins(255))
 def imagined(going, reward=None, config=CONFIG):
     """Losses for a fresh critic and a uniform policy."""
     steps, starts = going.shape
-    zeros = TwoHot(jnp.zeros((steps, starts, 255)), BINS)
+    value = TwoHot(jnp.zeros((steps - 1, starts, 255)), BINS)
     policy = {"a": categorical(jnp.zeros((steps - 1, starts, 4)))}
     action = {"a": jnp.zeros((steps - 1, starts), jnp.int32)}
     norms = type(make_norms(config))(*(n.init() for n in make_norms(config)))
     reward = jnp.zeros((steps, starts)) if reward is None else reward
-    return imagined_losses(config, SPACES, policy, action, reward, going, zeros, zeros, norms)
+    last, slow = jnp.zeros(starts), jnp.zeros((steps, starts))
+    return imagined_losses(config, SPACES, policy, action, reward, going, value, last, slow, norms)
 
 
 def test_free_nats_stop_the_gradient_and_each_loss_trains_its_side_only():
@@ -79,15 +80,14 @@ def test_replayed_returns_bootstrap_across_truncation_and_stop_at_termination():
 
 
 def test_only_actor_and_critic_outputs_are_differentiated():
-    def total(reward, going, slow_logits):
-        zeros = TwoHot(jnp.zeros((4, 2, 255)), BINS)
-        slow = TwoHot(slow_logits, BINS)
+    def total(reward, going, last, slow):
+        value = TwoHot(jnp.zeros((3, 2, 255)), BINS)
         policy = {"a": categorical(jnp.zeros((3, 2, 4)))}
         norms = type(make_norms(CONFIG))(*(n.init() for n in make_norms(CONFIG)))
         action = {"a": jnp.zeros((3, 2), jnp.int32)}
-        out = imagined_losses(CONFIG, SPACES, policy, action, reward, going, zeros, slow, norms)
+        out = imagined_losses(CONFIG, SPACES, policy, action, reward, going, value, last, slow, norms)
         return out.actor.sum() + out.critic.sum()
 
-    arguments = (jnp.ones((4, 2)), jnp.full((4, 2), 0.9), jax.random.normal(jax.random.key(0), (4, 2, 255)))
-    for gradient in jax.grad(total, (0, 1, 2))(*arguments):
+    arguments = (jnp.ones((4, 2)), jnp.full((4, 2), 0.9), jnp.ones(2), jnp.ones((4, 2)))
+    for gradient in jax.grad(total, (0, 1, 2, 3))(*arguments):
         np.testing.assert_array_equal(gradient, 0.0)
