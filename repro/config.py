@@ -40,7 +40,7 @@ def from_json(template: C, data: Mapping[str, Any]) -> C:
     known = {field.name for field in dataclasses.fields(template)}  # type: ignore[arg-type]
     if unknown_fields := sorted(set(data) - known):
         raise UsageError(f"stored configuration has unknown fields: {', '.join(unknown_fields)} (another version?)")
-    values = {}
+    values: dict[str, Any] = {}
     for name, value in data.items():
         current = getattr(template, name)
         if dataclasses.is_dataclass(current):

@@ -1,6 +1,7 @@
 """DreamerV3: learn a world model from replay, and behaviour from its imagination. One seed, pure functions."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -71,7 +72,7 @@ class Noise(NamedTuple):
     """`[B, T, S]`."""
     prior: jax.Array | Forced
     """`[H, N, S]`."""
-    action: dict[str, jax.Array | Forced]
+    action: Mapping[str, jax.Array | Forced]
     """`[H, N, ...]`."""
 
 
@@ -80,7 +81,7 @@ class ActorNoise(NamedTuple):
 
     posterior: jax.Array | Forced
     """`[E, S]`."""
-    action: dict[str, jax.Array | Forced]
+    action: Mapping[str, jax.Array | Forced]
     """`[E, ...]`."""
 
 
@@ -220,7 +221,7 @@ class DreamerV3:
         # Behaviour, on trajectories imagined from the last K states of every sequence.
         batch, length = data.reward.shape
         last = min(config.imagine_from_last or length, length)
-        starts = tuple(x[:, -last:].reshape(batch * last, -1) for x in features)
+        starts = jax.tree.map(lambda x: x[:, -last:].reshape(batch * last, -1), features)
         trajectory = imagine(frozen, slow, starts, noise.prior, noise.action, self.action_spaces)
         policy, value = actor_and_critic(nets, trajectory, starts if config.actor_gradients else None)
         behaviour = imagined_losses(
@@ -241,7 +242,7 @@ class DreamerV3:
         # The critic also learns on the replayed states, from returns that end in imagined ones.
         returns = None
         if config.replay_critic:
-            tail = tuple(x[:, -last:] for x in features)
+            tail = jax.tree.map(lambda x: x[:, -last:], features)
             is_last, terminal, reward = (
                 x[:, -last:].astype(jnp.float32) for x in (data.is_last, data.is_terminal, data.reward)
             )

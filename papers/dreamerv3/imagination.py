@@ -62,9 +62,9 @@ def imagine(
         deter, stoch = features[0] @ from_deter, features[1] @ from_stoch
         first = deter[..., : widths[-1]] + stoch[..., : widths[-1]] + bias
         parts = jnp.split(first, widths[:-1], -1)
-        embeddings = (deter[..., widths[-1] :] + rssm.deter_embed.linear.bias[...],)
-        embeddings += (stoch[..., widths[-1] :] + rssm.stoch_embed.linear.bias[...],)
-        return first[..., : widths[1]], *embeddings, parts
+        deter_embedding = deter[..., widths[-1] :] + rssm.deter_embed.linear.bias[...]
+        stoch_embedding = stoch[..., widths[-1] :] + rssm.stoch_embed.linear.bias[...]
+        return first[..., : widths[1]], deter_embedding, stoch_embedding, parts
 
     def predictions(parts: list[jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         reward, going, slow_value = (m.after_first(x) for m, x in zip(mlps[2:], parts[2:], strict=True))
@@ -96,7 +96,7 @@ def actor_and_critic(nets: Networks, trajectory: Trajectory, first: Features | N
     """
     features = trajectory.deter, trajectory.stoch
     if first is not None:
-        features = tuple(jnp.concatenate([s[None], x[1:]]) for s, x in zip(first, features, strict=True))
+        features = jax.tree.map(lambda s, x: jnp.concatenate([s[None], x[1:]]), first, features)
     kernel, bias = first_layers([nets.actor.mlp, nets.critic.mlp])
     both = known_linear(trajectory.first_layers, kernel, bias, *features)
     split = nets.actor.mlp.layers[0].linear.bias.shape[0]

@@ -9,7 +9,7 @@ from jax import lax
 
 from papers.dreamerv3.agent_config import AgentConfig, CriticTargetConfig, NormalizerConfig
 from repro.envs.base import Space, Spaces
-from repro.nn.distributions import Categorical, TwoHot
+from repro.nn.distributions import Categorical, TwoHot, two_hot
 from repro.rl.normalizers import Identity, MeanStd, Normalizer, Percentile, State
 from repro.rl.returns import lambda_return
 
@@ -65,7 +65,7 @@ def make_norms(config: AgentConfig) -> Norms:
 def make_norm(config: NormalizerConfig) -> Normalizer:
     """The normaliser `config.kind`."""
     c = config
-    kinds = {
+    kinds: dict[str, Normalizer] = {
         "none": Identity(),
         "mean_std": MeanStd(c.rate, c.limit, c.debias),
         "percentile": Percentile(c.low, c.high, c.rate, c.limit, c.debias),
@@ -147,7 +147,9 @@ def imagined_losses(
 
 def critic_loss(value: TwoHot, target: jax.Array, slow_value: jax.Array, config: CriticTargetConfig) -> jax.Array:
     """Regression to the targets and, as a regulariser, to the slow critic's own prediction."""
-    return value.loss(target) + config.slow_regularizer * value.loss(slow_value)
+    regularizer = config.slow_regularizer
+    weights = two_hot(stop(target), value.bins) + regularizer * two_hot(stop(slow_value), value.bins)
+    return value.cross_entropy(weights, 1 + regularizer)
 
 
 def replay_returns(

@@ -125,7 +125,7 @@ class Posterior(NamedTuple):
     deter: jax.Array
     stoch: jax.Array
     """`[B, T, S*K]` one-hot with straight-through gradients."""
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment]
     """`[B, T, S]` sampled classes."""
     logits: jax.Array
     """`[B, T, S, K]` before the uniform mixture."""

@@ -248,7 +248,7 @@ def import_checkpoint(file: Path, out: Path) -> str:
         "parameters": int(sum(np.size(v) for v in params.values())),
     }
     out.mkdir(parents=True, exist_ok=True)
-    np.savez(out / "params.npz", **{k: np.asarray(v) for k, v in arrays.items()})
+    np.savez(out / "params.npz", **{k: np.asarray(v) for k, v in arrays.items()})  # type: ignore[arg-type]
     (out / "meta.json").write_text(json.dumps(meta, indent=1))
     optimizer = "with" if "optimizer/count" in arrays else "without"
     return f"{meta['parameters']:,} parameters, {int(arrays['updates']):,} updates, {optimizer} optimiser state"

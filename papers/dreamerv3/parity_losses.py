@@ -1,7 +1,6 @@
 """DreamerV3 against recorded official numbers: losses, statistics, optimiser (see `papers.dreamerv3.parity`)."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,7 +18,7 @@ from repro.errors import UsageError
 from repro.interop.parity import Case
 from repro.nn.distributions import Normal, TwoHot, categorical, symexp_bins
 from repro.nn.layers import BlockLinear, Conv2D, Linear
-from repro.nn.params import Definition, Draw
+from repro.nn.params import Definition
 from repro.optim.clipping import clip_by_tensor_norm
 from repro.optim.targets import move_target
 from repro.rl.returns import lambda_return
@@ -241,10 +240,10 @@ def optimizer(case: Case) -> Arrays:
 
 def initializers(case: Case) -> Arrays:
     """Statistics of fresh layers, over enough of them to make the statistical rule sharp."""
-    rule, found = case.config["statistics"], {}
+    rule, found = case.config["statistics"], dict[str, Any]()
     for name, spec in case.config["layers"].items():
         scale = spec.get("outscale", 1.0)
-        makes: dict[str, Callable[[Draw], Any]] = {
+        makes: dict[str, Any] = {
             "linear": lambda draw, s=spec, scale=scale: Linear(s["units_in"], s["units_out"], scale=scale, draw=draw),
             "block_linear": lambda draw, s=spec, scale=scale: BlockLinear(
                 s["units_in"], s["units_out"], s["blocks"], scale=scale, draw=draw

@@ -167,8 +167,8 @@ def kl_losses(case: Case) -> Arrays:
     @jax.jit
     def run(posterior: Any, prior: Any) -> Any:
         def total(posterior: Any, prior: Any) -> Any:
-            dists = (categorical(x, config.get("unimix", 0.01)) for x in (posterior, prior))
-            losses = latent_losses(*dists, config.get("free_nats", 1.0))
+            unimix, free_nats = config.get("unimix", 0.01), config.get("free_nats", 1.0)
+            losses = latent_losses(categorical(posterior, unimix), categorical(prior, unimix), free_nats)
             return scales["dyn"] * losses.dynamics.mean() + scales["rep"] * losses.representation.mean(), losses
 
         return jax.grad(total, (0, 1), has_aux=True)(posterior, prior)

@@ -163,7 +163,7 @@ class Online:
         steps, updates = self.ratio()
 
         def learn(carried: Any, i: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
-            agent, buffer, metrics = self.learn(*carried, i)
+            agent, buffer, metrics = self.learn(carried[0], carried[1], i)
             return (agent, buffer), metrics
 
         def body(state: LoopState, i: jax.Array) -> tuple[LoopState, Any]:

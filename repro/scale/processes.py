@@ -16,8 +16,8 @@ class Place(NamedTuple):
 
     coordinator: str
     """`host:port` on which the first process listens."""
-    count: int
-    index: int
+    count: int  # type: ignore[assignment]
+    index: int  # type: ignore[assignment]
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Place | str | None:

@@ -1,4 +1,4 @@
-"""`repro reproduce dreamerv3` from the command line to the record, at the smallest size that still is the real agent."""
+"""`repro reproduce dreamerv3` from the command line to the record, at the smallest size that is the real agent."""
 
 import json
 import os
