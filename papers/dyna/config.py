@@ -65,13 +65,15 @@ class Sweeping(Agent):
     resolutions: tuple[int, ...] = (1, 2, 3)
     tolerance: float = 1.2
     """Solved when the greedy path is at most this many times as long as the shortest."""
+    episodes: int = 400
+    """A run that is not solved by then counts its updates until then."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.planning_steps < 1:
             raise ValueError("planning_steps must be at least 1: prioritised sweeping learns by planning alone")
-        if self.theta < 0 or self.tolerance < 1:
-            raise ValueError("theta must not be negative and tolerance at least 1")
+        if self.theta < 0 or self.tolerance < 1 or self.episodes < 1:
+            raise ValueError("theta must not be negative, tolerance and episodes at least 1")
         if not self.resolutions or not all(1 <= k <= 11 for k in self.resolutions):
             raise ValueError("maze resolutions must be whole numbers from 1 to 11")
 
@@ -95,6 +97,9 @@ class DynaConfig:
     def __post_init__(self) -> None:
         if self.runs < 1 or self.seeds < 1:
             raise ValueError("runs and seeds must be at least 1")
+        known = {f"n{n}" for n in self.dyna_maze.planning_steps}
+        if self.task[:1] == "n" and self.task not in known:
+            raise ValueError(f"task {self.task} needs its number among dyna_maze.planning_steps")
 
 
 def paper(suite: str, task: str) -> DynaConfig:

@@ -10,10 +10,9 @@ import numpy as np
 
 from papers.dyna.agents import DynaQ, PrioritizedSweeping, argmin
 from papers.dyna.config import Agent, ChangingMaze, DynaConfig
-from papers.dyna.simulate import simulate
+from papers.dyna.simulate import Runs, simulate
 from repro.envs import mazes
 from repro.envs.mazes import Maze, MazeEnv
-from repro.errors import UsageError
 from repro.evaluation import figures
 from repro.evaluation.protocols import Protocol
 from repro.pipeline.run import Result, Run
@@ -33,10 +32,7 @@ def reproduce(config: DynaConfig, run: Run) -> list[Result]:
             run.log.say(f"{suite}: {config.seeds} x {config.runs} runs")
             with run.phase("train"), run.phase(suite):
                 results += experiment(config, run)
-    results = [result for result in results if config.task in ("all", result.task)]
-    if not results:
-        raise UsageError(f"{config.suite}/{config.task} has no result with these settings")
-    return results
+    return [result for result in results if config.task in ("all", result.task)]
 
 
 def _keys(config: DynaConfig, run: Run) -> jax.Array:
@@ -73,19 +69,28 @@ def _result(
     )
 
 
+def _throughput(runs: Runs, seconds: float) -> dict[str, float]:
+    """Compilation included; planning that is left out because it changes nothing does not count."""
+    steps, updates = int(runs.steps.sum()), int(runs.updates.sum())
+    return {"env_steps_per_s": steps / seconds, "updates_per_s": (steps + updates) / seconds}
+
+
 def dyna_maze(config: DynaConfig, run: Run) -> list[Result]:
     """Example 8.1: learning curves (Figure 8.2), episodes to near-optimal, the first episode, the early policy."""
     of, maze, keys, suite = config.dyna_maze, mazes.dyna_maze(), _keys(config, run), "dyna_maze"
+    asked = [n for n in of.planning_steps if config.task == f"n{n}"]
     lengths: dict[int, np.ndarray] = {}
-    for n in of.planning_steps:
+    speed: dict[int, dict[str, float]] = {}
+    for n in asked or of.planning_steps:
         with run.phase(f"figure_8_2_n{n}"):
             runs = simulate(_agent(DynaQ, of, planning_steps=n), [maze], keys, of.episodes)
         lengths[n] = runs.lengths.reshape(config.seeds, config.runs, -1)
+        speed[n] = _throughput(runs, run.seconds[f"figure_8_2_n{n}"])
     later = {f"{n} planning steps": of_n[..., 1:] for n, of_n in lengths.items()}
     episodes = np.arange(2, of.episodes + 1)
     figure = figures.means("Figure 8.2: Dyna-Q on the Dyna maze", "episode", "steps per episode", episodes, later)
     results = []
-    for n in of.planning_steps:
+    for n in lengths:
         near = lengths[n].mean(1) <= of.near_optimal_steps
         reached = np.where(near.any(1), near.argmax(1) + 1.0, np.nan)
         text = f"first episode whose mean over the runs is at most {of.near_optimal_steps:g} steps"
@@ -96,6 +101,9 @@ def dyna_maze(config: DynaConfig, run: Run) -> list[Result]:
         }
         budget = (of.episodes, 50, "episodes")
         results.append(_result(config, row, text, reached, budget, **curves, figures=[figure]))
+        results[-1].throughput = speed[n]
+    if asked:
+        return results
     first = lengths[of.planning_steps[0]][..., 0]
     mean, deviation = maze.random_walk_steps()
     facts = {
@@ -109,7 +117,7 @@ def dyna_maze(config: DynaConfig, run: Run) -> list[Result]:
     for n in (min(of.planning_steps), max(of.planning_steps)):
         agent = _agent(DynaQ, of, planning_steps=n)
         two = lengths[n].reshape(len(keys), -1)
-        half = simulate(agent, [maze], keys, 2, steps=two[:, 0] + two[:, 1] // 2)
+        half = simulate(agent, [maze], keys, of.episodes, steps=two[:, 0] + two[:, 1] // 2)  # the same program again
         arrows = (half.q != 0).any(-1).sum(-1)
         row = (suite, "policy_after_half_of_episode_2", f"dyna_q_n{n}", "states_with_arrow")
         text = "mean number of cells with a value other than 0 halfway through the second episode (Figure 8.3)"
@@ -120,12 +128,12 @@ def dyna_maze(config: DynaConfig, run: Run) -> list[Result]:
 
 
 def _optimal(config: DynaConfig, keys: jax.Array, row: tuple[str, str, str, str], maze: Maze, epsilon: float) -> Result:
-    """Ten episodes a run by the exact optimal values, beside the exact expectation of their length."""
+    """An episode a run by the exact optimal values, beside the exact expectation of its length."""
     q = maze.optimal_q(0.95)
     agent = _agent(DynaQ, Agent(alpha=0.0, epsilon=epsilon), planning_steps=0, initial_q=q)
-    lengths = simulate(agent, [maze], keys, 10).lengths
+    lengths = simulate(agent, [maze], keys, 1).lengths
     exact = maze.episode_steps(maze.epsilon_greedy(q, epsilon))[0]
-    return _result(config, row, "mean steps of ten episodes", lengths, (10, 10, "episodes"), exact=exact)
+    return _result(config, row, "mean steps of one episode", lengths, (1, 1, "episodes"), exact=exact)
 
 
 def changing_maze(suite: str, config: DynaConfig, run: Run) -> list[Result]:
@@ -136,10 +144,12 @@ def changing_maze(suite: str, config: DynaConfig, run: Run) -> list[Result]:
     keys, steps = _keys(config, run), np.arange(0, of.steps + 1, 50)
     most = of.steps // min(maze.optimal_steps for maze in both) + 2
     agents: dict[str, dict[str, Any]] = {"dyna_q": {}, "dyna_q_plus": {"kappa": of.kappa, "untried": True}}
-    reward, found = {}, {}
+    reward, found, speed = {}, {}, {}
     for name, settings in agents.items():
         agent = _agent(DynaQ, of, planning_steps=of.planning_steps, **settings)
-        runs = simulate(agent, both, keys, most, of.steps, switch_at=switch_at)
+        with run.phase(f"{suite}_{name}"):
+            runs = simulate(agent, both, keys, most, of.steps, switch_at=switch_at)
+        speed[name] = _throughput(runs, run.seconds[f"{suite}_{name}"])
         complete = np.arange(most) < runs.episodes[:, None]
         ends = np.cumsum(runs.lengths, -1)
         total = np.stack([(complete & (ends <= step)).sum(-1) for step in steps], -1)
@@ -156,6 +166,7 @@ def changing_maze(suite: str, config: DynaConfig, run: Run) -> list[Result]:
         text = f"mean cumulative reward after {of.steps:,} steps"
         row = (suite, "all", name, "cumulative_reward")
         results.append(_result(config, row, text, reward[name][..., -1], budget, **facts, figures=[figure]))
+        results[-1].throughput = speed[name]
     for metric, place, when in (("lead_at_switch", switch, switch_at), ("lead_at_end", -1, of.steps)):
         text = f"cumulative reward of Dyna-Q+ less that of Dyna-Q after {when:,} steps, mean over paired runs"
         results.append(_result(config, (suite, "all", "dyna_q_plus", metric), text, lead[..., place], budget))
@@ -172,13 +183,16 @@ def sweeping(config: DynaConfig, run: Run) -> list[Result]:
     """Example 8.4: updates until the greedy path is near-optimal, prioritised sweeping against Dyna-Q."""
     of, keys = config.sweeping, _keys(config, run)
     updates: dict[str, list[np.ndarray]] = {"dyna_q": [], "prioritized_sweeping": []}
+    unsolved = []
     for k in of.resolutions:
         maze = mazes.dyna_maze(k)
         near = _near_optimal(maze, of.tolerance)
-        plain = simulate(_agent(DynaQ, of, planning_steps=of.planning_steps), [maze], keys, 2000, stop=near)
-        agent = _agent(PrioritizedSweeping, of, planning_steps=of.planning_steps, theta=of.theta)
-        swept = simulate(agent, [maze], keys, 2000, stop=near)
-        updates["dyna_q"].append(plain.steps * (of.planning_steps + 1))
+        n = of.planning_steps
+        plain = simulate(_agent(DynaQ, of, planning_steps=n), [maze], keys, of.episodes, stop=near)
+        agent = _agent(PrioritizedSweeping, of, planning_steps=n, theta=of.theta)
+        swept = simulate(agent, [maze], keys, of.episodes, stop=near)
+        unsolved.append([int((runs.episodes == of.episodes).sum()) for runs in (plain, swept)])
+        updates["dyna_q"].append(plain.steps * (n + 1))
         updates["prioritized_sweeping"].append(swept.updates)
         counts = ", ".join(f"{name} {of_all[-1].mean():,.0f}" for name, of_all in updates.items())
         run.log.say(f"  {maze.num_states} states, mean updates: {counts}")
@@ -190,6 +204,7 @@ def sweeping(config: DynaConfig, run: Run) -> list[Result]:
         "states": states,
         "mean_updates": {name: of_all.mean((0, 1)) for name, of_all in shaped.items()},
         "median_updates": {name: np.median(of_all, (0, 1)) for name, of_all in shaped.items()},
+        "unsolved_runs": dict(zip(updates, np.transpose(unsolved), strict=True)),
         "factor": shaped["dyna_q"].mean((0, 1)) / shaped["prioritized_sweeping"].mean((0, 1)),
         "figures": [figures.means(title, "states of the maze", "updates (log10)", states, logs)],
     }

@@ -90,14 +90,14 @@ def _simulate(agent: Agent, env: MazeEnv, episodes: int, stop: Any, keys: jax.Ar
         real = active & ~timestep.is_first
         learner, _ = vmap(agent.observe)(now.agent, cell, action, timestep.reward, timestep.obs["cell"], real)
         finished = now.episodes + (real & timestep.is_last)
+        plans = real & (finished > 0) if waits else real
 
         def plan(learner: Any) -> tuple[Any, jax.Array]:
             draws = vmap(lambda k, i: agent.draw(jax.random.fold_in(k, 2 * i + 1)))(keys, now.tick)
-            learner, log = vmap(agent.plan)(learner, draws, real)
+            learner, log = vmap(agent.plan)(learner, draws, plans)
             return learner, log["valid"].sum(-1)
 
-        useful = jnp.any(real & (finished > 0)) if waits else True
-        learner, updates = jax.lax.cond(useful, plan, lambda learner: (learner, jnp.zeros_like(finished)), learner)
+        learner, updates = jax.lax.cond(plans.any(), plan, lambda old: (old, jnp.zeros_like(finished)), learner)
         keep = lambda new, old: jnp.where(active, new, old)  # noqa: E731
         after = State(
             agent=learner,

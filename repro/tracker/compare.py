@@ -114,8 +114,11 @@ def _limit(table: PublishedTable, key: tuple[str, str, str, str], one: Group) ->
 
 def _printed(table: PublishedTable, key: tuple[str, str, str, str], row: Row | None) -> str:
     declared = targets.override(table, *key)
-    if "low" in declared or "high" in declared:
-        return " to ".join(f"{declared[end]:g}" for end in ("low", "high") if end in declared)
+    ends = [f"{declared[end]:g}" for end in ("low", "high") if end in declared]
+    if len(ends) == 1:
+        return ("above " if "low" in declared else "below ") + ends[0]
+    if ends:
+        return " to ".join(ends)
     return row.text if row is not None else ""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from repro.evaluation.statistics import Estimate
+from repro.tracker import published
 from repro.tracker.aggregates import Aggregate
 from repro.tracker.compare import Comparison, SuiteComparison
 from repro.tracker.groups import Group
@@ -56,20 +57,20 @@ def _cells(row: Comparison, group: Group | None, verdict: Verdict, name: str) ->
     return (name, published_text(row, verdict), with_interval(verdict.ours), seeds, budget_text(group), str(verdict))
 
 
+def name_of(row: Comparison) -> str:
+    """The task, and method and metric where they are not the suite's own."""
+    own = published.load_or_empty(row.paper)
+    main = own.method(row.suite), own.suite(row.suite).get("metric", "episode_return")
+    return " ".join([row.task, *(x for x, y in zip((row.method, row.metric), main, strict=True) if x != y)])
+
+
 def table(suite: SuiteComparison, recorded_only: bool = False, count: bool = True) -> str:
     """A suite as an aligned table; further groups of records of a task stand below its line."""
-    main_method = next((r.method for r in suite.rows), "")
-    main_metric = next((r.metric for r in suite.rows), "")
     cells: list[tuple[str, ...]] = []
     for row in suite.rows:
         if recorded_only and row.group is None:
             continue
-        name = row.task
-        if (row.method, row.metric) != (main_method, main_metric):
-            name = " ".join(
-                (row.task, *(x for x, y in ((row.method, main_method), (row.metric, main_metric)) if x != y))
-            )
-        cells.append(_cells(row, row.group, row.verdict, name))
+        cells.append(_cells(row, row.group, row.verdict, name_of(row)))
         cells += [_cells(row, group, verdict, "  also") for group, verdict in row.also]
     lines = [f"{suite.paper}, {suite.title} ({suite.suite})"]
     if count:
@@ -103,7 +104,7 @@ def reasons(rows: Iterable[Comparison]) -> list[str]:
     lines = []
     for row in rows:
         for verdict in (row.verdict, *(also for _, also in row.also)) if row.group else ():
-            text = f"{row.suite}/{row.task}: {verdict}: {verdict.reason}"
+            text = f"{row.suite}/{name_of(row)}: {verdict}: {verdict.reason}"
             if verdict.changed:
                 text += "; changed: " + ", ".join(changes(verdict.changed))
             lines.append(text)
