@@ -145,8 +145,11 @@ class TwoHot:
 
     def loss(self, target: jax.Array) -> jax.Array:
         """Cross-entropy `[...]` with the two bins around each `target` `[...]`, weighted by raw distance."""
-        log_probs = jax.nn.log_softmax(self.logits)
-        return -(two_hot(lax.stop_gradient(target), self.bins) * log_probs).sum(-1)
+        return self.cross_entropy(two_hot(lax.stop_gradient(target), self.bins))
+
+    def cross_entropy(self, weights: jax.Array, total: float = 1.0) -> jax.Array:
+        """-sum of weight * log-probability `[...]`; the `weights` `[..., K]` of every entry sum to `total`."""
+        return total * jax.nn.logsumexp(self.logits, -1) - (weights * self.logits).sum(-1)
 
 
 def two_hot(target: jax.Array, bins: jax.Array) -> jax.Array:

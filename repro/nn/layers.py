@@ -40,7 +40,9 @@ def affine(kernel: jax.Array, bias: jax.Array, *parts: jax.Array) -> jax.Array:
     """The function of `Linear`."""
     y, start = bias, 0
     for x in parts:
-        y = x @ kernel[start : start + x.shape[-1]] + y
+        # As a product of two matrices: with more axes the gradient of the kernel is three times slower on CPUs.
+        flat = x.reshape(-1, x.shape[-1]) @ kernel[start : start + x.shape[-1]]
+        y = flat.reshape(*x.shape[:-1], -1) + y
         start += x.shape[-1]
     return y
 

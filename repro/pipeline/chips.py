@@ -31,7 +31,7 @@ CHIPS = {
     "v4": Chip("TPU v4", "tpu", 275e12, 1228e9, 32 << 30, 300e9, 3, "cloud.google.com/tpu/docs/v4"),
     "v5p": Chip("TPU v5p", "tpu", 459e12, 2765e9, 95 << 30, 600e9, 3, "cloud.google.com/tpu/docs/v5p"),
     "v6e": Chip("TPU v6e", "tpu", 918e12, 1638e9, 32 << 30, 400e9, 2, "cloud.google.com/tpu/docs/v6e"),
-    "h100": Chip("H100 SXM 80 GB", "cuda", 989e12, 3352e9, 80 << 30, 450e9, 0, "NVIDIA H100 data sheet"),
+    "h100": Chip("H100 SXM 80 GB", "cuda", 989e12, 3352e9, 84_942_979_072, 450e9, 0, "NVIDIA H100 data sheet"),
 }
 
 _GRIDS = {

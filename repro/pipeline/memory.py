@@ -15,6 +15,7 @@ from repro.envs.base import TimeStep
 from repro.pipeline.online import LoopState, Online, shapes
 from repro.pipeline.seeds import merge
 from repro.replay import HostReplay
+from repro.scale import mesh as meshes
 
 
 class Memory(Protocol):
@@ -56,12 +57,15 @@ class DeviceMemory:
 
     def __init__(self, online: Online, state: LoopState) -> None:
         number = jax.ShapeDtypeStruct((), jnp.int32)
-        agent, carry, buffer, timestep, _ = shapes(state)
+        agent, carry, buffer, timestep, _ = shapes(state, online.mesh)
+        placed = meshes.by_seed(online.mesh)  # what a program returns lies where the next call expects it
         self.buffer = state.buffer
         self._items = jax.jit(lambda b: jnp.min(online.items(b)))
         self._collect, self._learn = compile_both(
-            jax.jit(online.collect, donate_argnums=(1, 2)).lower(agent, carry, buffer, timestep, number),
-            jax.jit(online.learn, donate_argnums=(0, 1)).lower(agent, buffer, number),
+            jax.jit(online.collect, donate_argnums=(1, 2), out_shardings=placed).lower(
+                agent, carry, buffer, timestep, number
+            ),
+            jax.jit(online.learn, donate_argnums=(0, 1), out_shardings=placed).lower(agent, buffer, number),
         )
 
     def collect(self, agent: Any, carry: Any, timestep: TimeStep, step: int) -> tuple[dict[str, jax.Array], Any]:
@@ -103,17 +107,18 @@ class HostMemory:
             self.replay.load(example, mark)
         self._pending: tuple[Any, Any] | None = None
         number = jax.ShapeDtypeStruct((), jnp.int32)
-        agent, carry, _, timestep, _ = shapes(state)
+        agent, carry, _, timestep, _ = shapes(state, online.mesh)
+        placed, split = meshes.by_seed(online.mesh), meshes.by_seed_and_batch(online.mesh)
         sequences = (online.count, self.batch_size, replay.length)
-        batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*sequences, *x.shape), x.dtype), example)
+        batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*sequences, *x.shape), x.dtype, sharding=split), example)
 
         def act(agent: Any, carry: Any, timestep: TimeStep, step: jax.Array) -> tuple[Any, Any, Any]:
             actions, carry, item = online.act(agent, carry, timestep, step)
             return merge(actions), carry, merge(item)
 
         self._act, self._update = compile_both(
-            jax.jit(act, donate_argnums=1).lower(agent, carry, timestep, number),
-            jax.jit(online.update, donate_argnums=0).lower(agent, batch, number),
+            jax.jit(act, donate_argnums=1, out_shardings=placed).lower(agent, carry, timestep, number),
+            jax.jit(online.update, donate_argnums=0, out_shardings=(placed, placed, split)).lower(agent, batch, number),
         )
 
     def collect(self, agent: Any, carry: Any, timestep: TimeStep, step: int) -> tuple[dict[str, jax.Array], Any]:

@@ -42,9 +42,9 @@ def by_seed(mesh: Mesh | None, axis: int = 0) -> NamedSharding | None:
     return None if mesh is None else NamedSharding(mesh, PartitionSpec(*[None] * axis, SEEDS))
 
 
-def by_seed_and_batch(mesh: Mesh) -> NamedSharding:
+def by_seed_and_batch(mesh: Mesh | None) -> NamedSharding | None:
     """Sharding of arrays `[S, B, ...]` with B split over `data`."""
-    return NamedSharding(mesh, PartitionSpec(SEEDS, DATA))
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec(SEEDS, DATA))
 
 
 def place(tree: Any, mesh: Mesh | None) -> Any:
