@@ -18,7 +18,7 @@ import toys  # noqa: E402
 
 from repro.envs.base import Space  # noqa: E402
 from repro.pipeline.config import LoopConfig  # noqa: E402
-from repro.pipeline.online import Online  # noqa: E402
+from repro.pipeline.online import Online, shapes  # noqa: E402
 from repro.pipeline.run import Run  # noqa: E402
 from repro.pipeline.train import train  # noqa: E402
 from repro.registry import Paper  # noqa: E402
@@ -96,8 +96,14 @@ def outcome(result: Any) -> Any:
     return jax.tree.map(np.sqrt, state.optimizer[1].nu), state.slow_critic, state.norms, metrics, write_back
 
 
-def compare_updates(meshes_of: dict[str, tuple[int, int]]) -> dict[str, Any]:
-    """One update of DreamerV3 for two seeds on meshes (seeds, data) against the same on one device."""
+def collectives(compiled: Any) -> list[str]:
+    """Kinds of communication in a compiled program."""
+    names = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+    return [name for name in names if f" {name}(" in compiled.as_text() or f" {name}-start(" in compiled.as_text()]
+
+
+def compare_updates() -> dict[str, Any]:
+    """One update of DreamerV3, two seeds on two devices each, against the same on one device."""
     small = agents.config(imagination_length=1)  # one stage of convolutions: most of the time here is compilation
     encoder, decoder = (dataclasses.replace(part, mults=(2,)) for part in (small.encoder, small.decoder))
     spaces = {"image": Space((8, 8, 3), "uint8")}, {"button": Space((), "int32", 4)}
@@ -107,21 +113,26 @@ def compare_updates(meshes_of: dict[str, tuple[int, int]]) -> dict[str, Any]:
     alone = online(agent, 2, None)
     state = jax.jit(alone.init_agent)(alone.seeds)
     expected = jax.jit(alone.update)(state, batch, jnp.int32(7))
-    names = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-    found = {}
-    for name, (seeds, columns) in meshes_of.items():
-        mesh = meshes.make(min(seeds, 2), columns, LOOP.batch_size, jax.devices())
-        first = lambda tree, seeds=seeds: jax.tree.map(lambda x: x[:seeds], tree)  # noqa: E731
-        arguments = (*(meshes.place(first(tree), mesh) for tree in (state, batch)), jnp.int32(7))
-        update = jax.jit(online(agent, seeds, mesh).update).lower(*arguments).compile()
-        text = update.as_text()
-        found[name] = {
-            "mesh": dict(mesh.shape),
-            "difference": difference(outcome(first(expected)), outcome(update(*arguments))),
-            "gradient": float(np.min(expected[1]["gradient_norm"])),
-            "collectives": [name for name in names if f" {name}(" in text or f" {name}-start(" in text],
-        }
-    return found
+    mesh = meshes.make(2, 2, LOOP.batch_size, jax.devices())
+    arguments = meshes.place(state, mesh), meshes.place(batch, mesh), jnp.int32(7)
+    update = jax.jit(online(agent, 2, mesh).update).lower(*arguments).compile()
+    return {
+        "difference": difference(outcome(expected), outcome(update(*arguments))),
+        "gradient": float(np.min(expected[1]["gradient_norm"])),
+        "collectives": collectives(update),
+    }
+
+
+def communication(columns: int) -> list[str]:
+    """What the devices of two seeds say to one another in a whole update of the toy agent, replay included."""
+    env = toys.LineWorld([0, 1, 10, 11])
+    mesh = meshes.make(2, columns, LOOP.batch_size, jax.devices())
+    toy = Online(toys.LinearAgent(env.obs_spaces, env.action_spaces), env, LOOP, [0, 1], mesh)
+    agent, carry = toy.init_agent(toy.seeds), toy.init_carry()
+    buffer = toy.init_buffer(agent, carry, env.init()[1])
+    placed = meshes.by_seed(mesh)
+    learn = jax.jit(toy.learn, out_shardings=placed)
+    return collectives(learn.lower(shapes(agent, mesh), shapes(buffer, mesh), jnp.int32(0)).compile())
 
 
 def main() -> None:
@@ -130,7 +141,9 @@ def main() -> None:
         "host": compare_runs(host=True, data_parallel=2),
         "host_replay": compare_runs(host=True, data_parallel=2, storage="host"),
         "fused": compare_runs(host=False, data_parallel=4),
-        **compare_updates({"seeds": (2, 1), "both": (2, 2)}),
+        "dreamerv3": compare_updates(),
+        "seeds": communication(columns=1),
+        "data": communication(columns=2),
     }
     print(json.dumps(found))
 
