@@ -256,27 +256,25 @@ _convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, size: tuple[int, ...], padding: Padding) -> jax.Array:
-    """Gradient `[h, w, C, out]` as products of patches `[h * w * C, positions]` with `g` `[positions, out]`, a few
-    images at a time, so that the patches stay in the processor's cache."""
-    n, height, width, out = g.shape
-    rows, columns = size
-    length = rows * columns * x.shape[-1]
-    chunk = max(d for d in range(1, n + 1) if n % d == 0 and (d == 1 or d * height * width * length <= PATCHES))
+    """Gradient `[h, w, C, out]`: a convolution of `x` with `g` in which images take the part of channels and channels
+    that of images. A few images at a time: what is transposed then stays in the processor's cache."""
+    n, out = g.shape[0], g.shape[-1]
+    fitting = max(4, CHUNK // (x[0].size + g[0].size))
+    chunk = max(d for d in range(1, min(n, fitting) + 1) if n % d == 0)
 
     def partial_sum(x: jax.Array, g: jax.Array) -> jax.Array:
-        x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-        cuts = [x[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
-        return jnp.einsum("nhwk,nhwo->ko", jnp.concatenate(cuts, -1), g)
+        x, g = x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)
+        return lax.conv_general_dilated(x, g, (1, 1), padding, dimension_numbers=NHWC)
 
     def whole(x: jax.Array, g: jax.Array) -> jax.Array:
         if chunk == n:
             return partial_sum(x, g)
-        parts = (a.reshape(n // chunk, chunk, *a.shape[1:]) for a in (x, g))
+        parts = tuple(a.reshape(n // chunk, chunk, *a.shape[1:]) for a in (x, g))
         add = lambda total, part: (total + partial_sum(*part), None)  # noqa: E731
-        return lax.scan(add, jnp.zeros((length, out), g.dtype), tuple(parts))[0]
+        return lax.scan(add, jnp.zeros((x.shape[-1], *size, out), g.dtype), parts)[0]
 
-    return _one_at_a_time(whole)(x, g).reshape(rows, columns, x.shape[-1], out)
+    return _one_at_a_time(whole)(x, g).transpose(1, 2, 0, 3)
 
 
-PATCHES = 2**20
-"""Numbers that the patches of `_kernel_gradient` may hold at a time: 4 MB."""
+CHUNK = 2**17
+"""Numbers of input and output of the images that `_kernel_gradient` takes at a time: half a megabyte."""
