@@ -88,7 +88,7 @@ def dyna_maze(config: DynaConfig, run: Run) -> list[Result]:
         speed[n] = _throughput(runs, run.seconds[f"figure_8_2_n{n}"])
     later = {f"{n} planning steps": of_n[..., 1:] for n, of_n in lengths.items()}
     episodes = np.arange(2, of.episodes + 1)
-    figure = figures.means("Figure 8.2: Dyna-Q on the Dyna maze", "episode", "steps per episode", episodes, later)
+    figure = figures.means("Figure 8.2: Dyna maze", "episode", "steps per episode", episodes, later)
     results = []
     for n in lengths:
         near = lengths[n].mean(1) <= of.near_optimal_steps
@@ -157,7 +157,7 @@ def changing_maze(suite: str, config: DynaConfig, run: Run) -> list[Result]:
         # Only through a newly opened gap can an episode be shorter than the shortest path of the old maze.
         begun_after = complete & (ends - runs.lengths >= switch_at)
         found[name] = (begun_after & (runs.lengths < both[0].optimal_steps)).any(-1).astype(float)
-    title = f"Figure {'8.5' if shortcut else '8.4'}: Dyna-Q and Dyna-Q+ on the {suite.replace('_', ' ')}"
+    title = f"Figure {'8.5' if shortcut else '8.4'}: {suite.replace('_', ' ')}"
     figure = figures.means(title, "time step", "cumulative reward", steps, reward)
     budget, switch = (of.steps, 6000 if shortcut else 3000, "env_steps"), min(switch_at, of.steps) // 50
     lead, results = reward["dyna_q_plus"] - reward["dyna_q"], []
@@ -199,14 +199,14 @@ def sweeping(config: DynaConfig, run: Run) -> list[Result]:
     shaped = {name: np.stack(of_all, -1).reshape(config.seeds, config.runs, -1) for name, of_all in updates.items()}
     factors = shaped["dyna_q"].mean(1) / shaped["prioritized_sweeping"].mean(1)
     states = [mazes.dyna_maze(k).num_states for k in of.resolutions]
-    title, logs = "Example 8.4: updates until near-optimal", {name: np.log10(u) for name, u in shaped.items()}
+    title, logs = "Example 8.4: sweeping", {name: np.log10(u) for name, u in shaped.items()}
     facts = {
         "states": states,
         "mean_updates": {name: of_all.mean((0, 1)) for name, of_all in shaped.items()},
         "median_updates": {name: np.median(of_all, (0, 1)) for name, of_all in shaped.items()},
         "unsolved_runs": dict(zip(updates, np.transpose(unsolved), strict=True)),
         "factor": shaped["dyna_q"].mean((0, 1)) / shaped["prioritized_sweeping"].mean((0, 1)),
-        "figures": [figures.means(title, "states of the maze", "updates (log10)", states, logs)],
+        "figures": [figures.means(title, "states of the maze", "log10 of updates until near-optimal", states, logs)],
     }
     row = ("prioritized_sweeping_mazes", "all", "prioritized_sweeping", "speed_up_over_dyna_q")
     text = "mean over the mazes of (mean updates of Dyna-Q / mean updates of prioritised sweeping)"

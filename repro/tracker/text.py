@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from repro.evaluation.statistics import Estimate
-from repro.tracker import published
+from repro.tracker import published, targets
 from repro.tracker.aggregates import Aggregate
 from repro.tracker.compare import Comparison, SuiteComparison
 from repro.tracker.groups import Group
@@ -62,6 +62,12 @@ def name_of(row: Comparison) -> str:
     own = published.load_or_empty(row.paper)
     main = own.method(row.suite), own.suite(row.suite).get("metric", "episode_return")
     return " ".join([row.task, *(x for x, y in zip((row.method, row.metric), main, strict=True) if x != y)])
+
+
+def note_of(row: Comparison) -> str:
+    """What was declared about the row beside its rule, e.g. an assumption; empty where there is nothing to say."""
+    own = published.load_or_empty(row.paper)
+    return str(targets.override(own, row.suite, row.task, row.method, row.metric).get("note", ""))
 
 
 def table(suite: SuiteComparison, recorded_only: bool = False, count: bool = True) -> str:

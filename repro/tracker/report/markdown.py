@@ -68,6 +68,9 @@ def _suite(suite: SuiteComparison, root: Path, out: Path) -> list[str]:
                 f"reproduced {text.with_interval(one.verdict.ours)}: {one.verdict} "
                 f"(paper, all tasks: {text.number(one.printed)}).",
             ]
+    notes = [(text.name_of(row), text.note_of(row)) for row in suite.rows if row.group]
+    if any(note for _, note in notes):
+        lines += ["", *(f"- {name}: {note}" for name, note in notes if note)]
     return [*lines, "", "```", *commands, "```"]
 
 
@@ -80,4 +83,4 @@ def _row(row: Comparison, group: Group, verdict: Verdict, root: Path, out: Path)
     if verdict.changed:
         shown += f" ({', '.join(text.changes(verdict.changed, 4))})"
     numbers = (text.published_text(row, verdict), text.with_interval(verdict.ours))
-    return (row.task, *numbers, str(len(group.scores)), text.budget_text(group), shown, links)
+    return (text.name_of(row), *numbers, str(len(group.scores)), text.budget_text(group), shown, links)

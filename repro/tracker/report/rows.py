@@ -93,20 +93,16 @@ COLUMNS = (
 
 def suite_table(suite: SuiteComparison, links: Links) -> str:
     """All rows of a suite; further groups of records of a task follow its line."""
-    main = suite.rows[0]
     lines = []
     for row in suite.rows:
-        lines.append(_row(row, main, row.group, row.verdict, links, ""))
-        lines += [_row(row, main, group, verdict, links, "also") for group, verdict in row.also]
+        lines.append(_row(row, row.group, row.verdict, links, ""))
+        lines += [_row(row, group, verdict, links, "also") for group, verdict in row.also]
     return table(lines, COLUMNS, "rows cards")
 
 
-def _row(row: Comparison, main: Comparison, group: Group | None, verdict: Verdict, links: Links, css: str) -> str:
-    name = html.escape(row.task) + "".join(
-        f" <span class='soft small'>{html.escape(value)}</span>"
-        for value, usual in ((row.method, main.method), (row.metric, main.metric))
-        if value != usual
-    )
+def _row(row: Comparison, group: Group | None, verdict: Verdict, links: Links, css: str) -> str:
+    task, *rest = text.name_of(row).split(" ")
+    name = html.escape(task) + "".join(f" <span class='soft small'>{html.escape(part)}</span>" for part in rest)
     ours, target = verdict.ours, verdict.published
     printed = html.escape(row.printed) if target is None or (row.row and row.row.value is None) else estimate(target)
     source = f' title="{html.escape(_source(row))}"' if row.row else ""
@@ -125,7 +121,7 @@ def _row(row: Comparison, main: Comparison, group: Group | None, verdict: Verdic
         ]
     cells += [
         Cell("verdict", pill(verdict), str(verdict)),
-        Cell("record", _details(group, verdict, links) if group else "", None, group is None),
+        Cell("record", _details(row, group, verdict, links) if group else "", None, group is None),
     ]
     searched = f"{row.paper} {row.suite} {row.task} {row.method} {row.metric} {verdict}".lower()
     attributes = (
@@ -149,7 +145,7 @@ def _picture(row: Comparison, verdict: Verdict) -> str:
     return charts.intervals(*both, verdict.margin, label)
 
 
-def _details(group: Group, verdict: Verdict, links: Links) -> str:
+def _details(row: Comparison, group: Group, verdict: Verdict, links: Links) -> str:
     """Reason, changed settings, commands and files of a group of records, folded away."""
     files = " ".join(f"<a href='{html.escape(links.to(dict(r)))}'><code>{r['id']}</code></a>" for r in group.records)
     commands = "".join(
@@ -159,9 +155,11 @@ def _details(group: Group, verdict: Verdict, links: Links) -> str:
     changed = ""
     if verdict.changed:
         changed = f"<p>Changed settings: {html.escape(', '.join(text.changes(verdict.changed, 12)))}.</p>"
+    note = text.note_of(row)
+    note = f"<p>{html.escape(note)}.</p>" if note and note not in verdict.reason else ""
     count = f"{len(group.records)} record{'s' if len(group.records) > 1 else ''}"
     return (
-        f"<details><summary>{count}</summary><p>{html.escape(verdict.reason)}.</p>{changed}"
+        f"<details><summary>{count}</summary><p>{html.escape(verdict.reason)}.</p>{note}{changed}"
         f"<p>Run it again:</p>{commands}<p>Files: {files}</p>"
         f"<p class='soft'>Protocol: {html.escape(group.first['protocol']['description'])}.</p></details>"
     )
