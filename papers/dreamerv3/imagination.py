@@ -75,8 +75,12 @@ def imagine(
         first, deter_linear, stoch_linear, parts = look(features)
         policy = nets.actor.output(mlps[0].after_first(parts[0]))
         action = sample_action(policy, action_noise, spaces)
-        action_part = rssm.action_part(vectorize(action, spaces, dtype))
-        deter = rssm.core_of(features[0], deter_linear, stoch_linear, action_part)
+        embeddings = (
+            rssm.deter_embed.activate(deter_linear),
+            rssm.stoch_embed.activate(stoch_linear),
+            rssm.action_embedding(vectorize(action, spaces, dtype)),
+        )
+        deter = rssm.core_of(features[0], *embeddings)
         index = rssm.distribution(rssm.prior_of(deter)).sample(prior_noise)
         return (deter, rssm.one_hot(index, dtype)), (*features, action, first, *predictions(parts))
 

@@ -34,7 +34,7 @@ from repro.nn.distributions import (
     categorical,
     symexp_bins,
 )
-from repro.nn.layers import MLP, BlockLinear, Conv2D, Hidden, Linear, RMSNorm, block_product, symlog
+from repro.nn.layers import MLP, BlockLinear, Conv2D, Hidden, Linear, RMSNorm, affine, block_product, symlog
 from repro.nn.params import Draw
 
 Features = tuple[jax.Array, jax.Array]
@@ -158,11 +158,14 @@ class RSSM(nnx.Module):
         """Latent distribution of `[..., S, K]` logits, with the uniform mixture."""
         return categorical(logits, self.config.unimix)
 
+    def action_embedding(self, action: jax.Array) -> jax.Array:
+        """Embedding `[..., d]` of action vectors `[..., A]`, whose entries count at most 1."""
+        return self.action_embed(action / lax.stop_gradient(jnp.maximum(1, jnp.abs(action))))
+
     def action_part(self, action: jax.Array) -> jax.Array:
         """What the action vector `[..., A]` adds to the core's first layer, `[..., D]`: nothing in it recurs."""
-        action = action / lax.stop_gradient(jnp.maximum(1, jnp.abs(action)))
-        _, _, _, rows = self._core_kernels()
-        return self.action_embed(action) @ rows + self.core_linear[0].bias[...]
+        rows = self._shared_rows()[2 * self.config.hidden :]
+        return affine(rows, self.core_linear[0].bias[...], self.action_embedding(action))
 
     def token_part(self, tokens: jax.Array) -> jax.Array:
         """What the tokens add to the posterior's first layer, `[..., d]`."""
@@ -171,24 +174,27 @@ class RSSM(nnx.Module):
 
     def core(self, deter: jax.Array, stoch: jax.Array, action_part: jax.Array) -> jax.Array:
         """Next deter `[..., D]` from deter, stoch `[..., S*K]` and `action_part(action)`."""
-        return self.core_of(deter, self.deter_embed.linear(deter), self.stoch_embed.linear(stoch), action_part)
+        rows = self._shared_rows()[: 2 * self.config.hidden]
+        return self.recur(deter, affine(rows, action_part, self.deter_embed(deter), self.stoch_embed(stoch)))
 
-    def core_of(
-        self, deter: jax.Array, deter_linear: jax.Array, stoch_linear: jax.Array, action_part: jax.Array
-    ) -> jax.Array:
-        """As `core`, from the linear maps of the embeddings `[..., d]`."""
+    def core_of(self, deter: jax.Array, *embeddings: jax.Array) -> jax.Array:
+        """Next deter from the three embeddings `[..., d]` of deter, stoch and action."""
+        shared = jnp.concatenate(embeddings, -1)
+        return self.recur(deter, affine(self._shared_rows(), self.core_linear[0].bias[...], shared))
+
+    def recur(self, deter: jax.Array, shared: jax.Array) -> jax.Array:
+        """Next deter from what the embeddings add to the core's first layer, `[..., D]`."""
         act = getattr(jax.nn, self.config.act)
-        recurrent, deter_rows, stoch_rows, _ = self._core_kernels()
-        x = block_product(deter, recurrent) + action_part
-        x = x + self.deter_embed.activate(deter_linear) @ deter_rows
-        x = x + self.stoch_embed.activate(stoch_linear) @ stoch_rows
-        x = act(self.core_norm[0](x))
+        recurrent = self.core_linear[0].kernel[...][:, : -3 * self.config.hidden]
+        x = act(self.core_norm[0](block_product(deter, recurrent) + shared))
         for linear, norm in zip(self.core_linear[1:], self.core_norm[1:], strict=True):
             x = act(norm(linear(x)))
-        kernel, bias = self._gate_weights()
-        reset, cand, update = (block_product(x, kernel[:, :, i]) + bias[i] for i in range(3))
-        update = jax.nn.sigmoid(update - 1)
-        return update * jnp.tanh(jax.nn.sigmoid(reset) * cand) + (1 - update) * deter
+        # In each block reset, candidate, update.
+        blocks = self.config.blocks
+        bias = self.gates.bias[...].reshape(blocks, 3, -1).swapaxes(0, 1).reshape(3, -1)
+        reset, cand, update = block_product(x, self.gates.kernel[...], pieces=3)
+        update = jax.nn.sigmoid(update + (bias[2] - 1))
+        return update * jnp.tanh(jax.nn.sigmoid(reset + bias[0]) * (cand + bias[1])) + (1 - update) * deter
 
     def posterior_of(self, deter: jax.Array, token_part: jax.Array) -> jax.Array:
         """Posterior logits `[..., S, K]`."""
@@ -265,20 +271,11 @@ class RSSM(nnx.Module):
     def _split(self, logits: jax.Array) -> jax.Array:
         return logits.reshape(*logits.shape[:-1], self.config.stoch, self.config.classes)
 
-    def _core_kernels(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        # Each block of the first layer sees its own units and the same three embeddings: rows for the units stay
-        # block-diagonal, rows for an embedding of all blocks together are one dense matrix [d, D].
-        kernel, d = self.core_linear[0].kernel[...], self.config.hidden
-        recurrent, shared = kernel[:, : -3 * d], kernel[:, -3 * d :]
-        dense = shared.swapaxes(0, 1).reshape(3 * d, -1)
-        return recurrent, dense[:d], dense[d : 2 * d], dense[2 * d :]
-
-    def _gate_weights(self) -> tuple[jax.Array, jax.Array]:
-        # Stored block by block, in each block reset, candidate, update; used as [blocks, in, gate, out], [gate, D].
-        kernel, bias = self.gates.kernel[...], self.gates.bias[...]
-        blocks, inputs, outputs = kernel.shape
-        bias = bias.reshape(blocks, 3, outputs // 3).swapaxes(0, 1).reshape(3, -1)
-        return kernel.reshape(blocks, inputs, 3, outputs // 3), bias
+    def _shared_rows(self) -> jax.Array:
+        # Each block of the core's first layer sees its own units and the same three embeddings: rows for the units stay
+        # block-diagonal, rows for the embeddings are one dense matrix [3d, D] over all blocks.
+        d = self.config.hidden
+        return self.core_linear[0].kernel[...][:, -3 * d :].swapaxes(0, 1).reshape(3 * d, -1)
 
 
 class Decoder(nnx.Module):

@@ -83,13 +83,18 @@ class BlockLinear(nnx.Module):
         return block_product(x, self.kernel[...]) + self.bias[...]
 
 
-def block_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Block-diagonal product: x `[..., blocks * i]`, kernel `[blocks, i, o]` -> `[..., blocks * o]`."""
+def block_product(x: jax.Array, kernel: jax.Array, pieces: int = 1) -> Any:
+    """Block-diagonal product: x `[..., blocks * i]`, kernel `[blocks, i, o]` -> `[..., blocks * o]`.
+
+    With several `pieces`, the outputs of each block are cut into so many; the same piece of all blocks is one array
+    `[..., blocks * o / pieces]`, and a tuple of them is returned.
+    """
     blocks, inputs, outputs = kernel.shape
     x = x.reshape(*x.shape[:-1], blocks, inputs)
     # Written out because `einsum` swaps the operands, which makes the result feature-major and its copy back slow.
     y = lax.dot_general(x, kernel, (((x.ndim - 1,), (1,)), ((x.ndim - 2,), (0,))))
-    return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], blocks * outputs)
+    cut = [jnp.moveaxis(part, 0, -2).reshape(*y.shape[1:-1], -1) for part in jnp.split(y, pieces, -1)]
+    return tuple(cut) if pieces > 1 else cut[0]
 
 
 class Conv2D(nnx.Module):
