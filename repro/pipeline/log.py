@@ -70,8 +70,8 @@ class Logger:
 class Progress:
     """Turns "done of total" into a line with the time left; says something at most every `seconds`."""
 
-    def __init__(self, total: int, seconds: float) -> None:
-        self.total, self.seconds = total, seconds
+    def __init__(self, total: int, seconds: float, unit: str = "steps") -> None:
+        self.total, self.seconds, self.unit = total, seconds, unit
         self._begin: tuple[float, int] | None = None
         self._last = time.monotonic()
 
@@ -87,4 +87,5 @@ class Progress:
             self._begin = (now, done)
         elapsed, moved = now - self._begin[0], done - self._begin[1]
         left = f"{duration(elapsed / moved * (self.total - done))} left" if moved else "estimating time left"
-        return f"{done:>9,}/{self.total:,} steps ({done / self.total:4.0%})  {detail}  {left}"
+        rate = f"  {moved / elapsed:.3g} {self.unit}/s" if moved and elapsed else ""
+        return f"{done:>9,}/{self.total:,} {self.unit} ({done / self.total:4.0%})  {detail}{rate}  {left}"

@@ -67,7 +67,7 @@ def test_progress_counts_time_from_its_first_line(monkeypatch: Any) -> None:
     now[0] = 111
     assert progress.due() and "estimating time left" in progress.line(100, "x")
     now[0] = 131
-    assert progress.line(300, "x") == "      300/1,000 steps ( 30%)  x  70 s left"
+    assert progress.line(300, "x") == "      300/1,000 steps ( 30%)  x  10 steps/s  70 s left"
 
 
 def test_videos_become_gif_files_and_tensorboard_images(tmp_path: Path) -> None:
