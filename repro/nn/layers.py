@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from repro.nn.norm import rms_norm
 from repro.nn.params import Draw
 
 Conv = Callable[[jax.Array, jax.Array], jax.Array]
@@ -120,9 +121,7 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Keeps shape and dtype."""
-        y = x.astype(jnp.float32)
-        y = y * (lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps) * self.scale[...])
-        return y.astype(x.dtype)
+        return rms_norm(x, self.scale[...], self.eps)
 
 
 class Hidden(nnx.Module):
