@@ -1,4 +1,4 @@
-"""2-D convolutions, SAME padding, images `[..., H, W, C]`, kernels `[h, w, in, out]`.
+"""2-D convolutions, images `[..., H, W, C]`, kernels `[h, w, in, out]`; SAME padding unless the name says otherwise.
 
 This is the one place that knows how a platform likes its convolutions; callers do not. The functions here compute the
 same numbers everywhere, up to rounding. On GPU and TPU they are the plain operation; on GPU seeds (`vmap` over kernels)
@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from repro.nn.conv_products import PRODUCTS
 
 Conv = Callable[[jax.Array, jax.Array], jax.Array]
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -43,6 +45,17 @@ def insert_conv2d(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Every pixel at the odd row and column of a 2x2 cell of zeros, then convolution: a transposed convolution of
     stride 2, `[..., H, W, C]` -> `[..., 2H, 2W, out]`."""
     return _batched(_by_platform("insert", 1), x, kernel)
+
+
+def valid_conv2d(x: jax.Array, kernel: jax.Array, stride: int = 2) -> jax.Array:
+    """Convolution without padding: `[..., H, W, C]` -> `[..., floor((H - h) / stride) + 1, ..., out]`."""
+    return _batched(_by_platform("valid", stride), x, kernel)
+
+
+def transposed_conv2d(x: jax.Array, kernel: jax.Array, stride: int = 2) -> jax.Array:
+    """Transposed convolution without padding, y[stride i + u] += x[i] kernel[u]: the adjoint of `valid_conv2d` with the
+    kernel's channel axes swapped. `[..., H, W, C]` -> `[..., stride (H - 1) + h, ..., out]`."""
+    return _batched(_by_platform("transposed", stride), x, kernel)
 
 
 @jax.custom_vjp
@@ -87,10 +100,8 @@ def _batched(f: Conv, x: jax.Array, kernel: jax.Array) -> jax.Array:
 @functools.cache
 def _by_platform(kind: str, stride: int) -> Conv:
     """The convolution `kind` as the platform that the program is compiled for likes it, forward and backward."""
-    plain, blocked = functools.partial(PLAIN[kind], stride=stride), functools.partial(_blocked, kind, stride)
-
-    def blocked_gradients(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.vjp(blocked, x, kernel)[1](g)
+    plain = functools.partial(PLAIN[kind], stride=stride)
+    on_cpu, on_cpu_gradients = _cpu_form(kind, stride)
 
     def plain_gradients(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
         # Linear in each argument: transposing leaves no forward pass behind.
@@ -100,7 +111,7 @@ def _by_platform(kind: str, stride: int) -> Conv:
 
     @jax.custom_vjp
     def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return lax.platform_dependent(x, kernel, cpu=blocked, tpu=plain, default=_one_at_a_time(plain))
+        return lax.platform_dependent(x, kernel, cpu=on_cpu, tpu=plain, default=_one_at_a_time(plain))
 
     def forward(x: jax.Array, kernel: jax.Array) -> Any:
         return convolve(x, kernel), (x, kernel)
@@ -108,7 +119,7 @@ def _by_platform(kind: str, stride: int) -> Conv:
     # The choice is made again here, not differentiated: branches would have to agree on what they keep.
     def backward(kept: Any, g: jax.Array) -> Any:
         seeds_apart = _one_at_a_time(plain_gradients)
-        return lax.platform_dependent(*kept, g, cpu=blocked_gradients, tpu=plain_gradients, default=seeds_apart)
+        return lax.platform_dependent(*kept, g, cpu=on_cpu_gradients, tpu=plain_gradients, default=seeds_apart)
 
     convolve.defvjp(forward, backward)
     return convolve
@@ -127,7 +138,32 @@ def _plain_insert(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return _plain(lax.pad(x, zero, [(0, 0, 0), (1, 0, 1), (1, 0, 1), (0, 0, 0)]), kernel, stride)
 
 
-PLAIN = {"conv": _plain, "upsample": _plain_upsample, "insert": _plain_insert}
+def _plain_valid(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=NHWC)
+
+
+def _plain_transposed(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    around = [(size - 1, size - 1) for size in kernel.shape[:2]]
+    turned = kernel[::-1, ::-1]
+    return lax.conv_general_dilated(x, turned, (1, 1), around, lhs_dilation=(stride, stride), dimension_numbers=NHWC)
+
+
+PLAIN = {
+    "conv": _plain,
+    "upsample": _plain_upsample,
+    "insert": _plain_insert,
+    "valid": _plain_valid,
+    "transposed": _plain_transposed,
+}
+
+
+def _cpu_form(kind: str, stride: int) -> tuple[Conv, Callable[..., tuple[jax.Array, jax.Array]]]:
+    """The convolution and its gradients `(x, kernel, g) -> (of x, of kernel)`."""
+    if kind in PRODUCTS:
+        forward, gradients = PRODUCTS[kind]
+        return functools.partial(forward, stride=stride), functools.partial(gradients, stride=stride)
+    blocked = functools.partial(_blocked, kind, stride)
+    return blocked, lambda x, kernel, g: jax.vjp(blocked, x, kernel)[1](g)
 
 
 # ---- CPU: convolutions of blocks ------------------------------------------------------------------------------------

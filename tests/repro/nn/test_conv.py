@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from repro.nn import conv
+from repro.nn import conv, conv_products
 
 
 def plain(kind, stride=1):
@@ -33,6 +33,13 @@ CASES = {
     "upsample, even kernel": (conv.upsample_conv2d, plain("upsample"), (3, 8, 8, 6), 4, 3),
     "insert": (conv.insert_conv2d, plain("insert"), (3, 8, 8, 6), 5, 3),
     "insert, many channels": (conv.insert_conv2d, plain("insert"), (3, 6, 4, 24), 5, 3),
+    "valid": (conv.valid_conv2d, plain("valid", 2), (3, 14, 14, 6), 4, 5),
+    "valid, odd image": (conv.valid_conv2d, plain("valid", 2), (3, 11, 13, 3), 4, 5),
+    "valid 5x5, stride 3": (lambda x, k: conv.valid_conv2d(x, k, 3), plain("valid", 3), (3, 12, 15, 3), 5, 4),
+    "transposed 5x5": (conv.transposed_conv2d, plain("transposed", 2), (3, 5, 4, 6), 5, 4),
+    "transposed 6x6": (conv.transposed_conv2d, plain("transposed", 2), (3, 4, 6, 6), 6, 3),
+    "transposed, one pixel": (conv.transposed_conv2d, plain("transposed", 2), (3, 1, 1, 9), 5, 3),
+    "transposed, stride 3": (lambda x, k: conv.transposed_conv2d(x, k, 3), plain("transposed", 3), (2, 4, 3, 6), 4, 3),
     "insert 3x3": (conv.insert_conv2d, plain("insert"), (3, 4, 4, 6), 3, 3),
 }
 
@@ -65,7 +72,9 @@ def test_values_and_gradients_equal_the_plain_convolution(case):
     assert_close(value_and_gradients(ours)(*data(*sizes)), value_and_gradients(theirs)(*data(*sizes)))
 
 
-@pytest.mark.parametrize("case", ["image", "many channels", "stride 2", "upsample", "insert"])
+@pytest.mark.parametrize(
+    "case", ["image", "many channels", "stride 2", "upsample", "insert", "valid", "transposed 5x5"]
+)
 def test_vmap_over_kernels_and_images_equals_one_call_each(case):
     ours, theirs, *sizes = CASES[case]
     many = [jnp.stack(a) for a in zip(*(data(*sizes, seed=s) for s in range(3)), strict=True)]
@@ -74,7 +83,9 @@ def test_vmap_over_kernels_and_images_equals_one_call_each(case):
     assert_close(batched, [jnp.stack(a) for a in zip(*one_each, strict=True)])
 
 
-@pytest.mark.parametrize("case", ["image", "many channels", "stride 2", "upsample", "insert"])
+@pytest.mark.parametrize(
+    "case", ["image", "many channels", "stride 2", "upsample", "insert", "valid", "transposed 5x5"]
+)
 def test_learning_inside_a_scan_equals_learning_outside(case):
     ours, theirs, *sizes = CASES[case]
     x, kernel = data(*sizes)
@@ -94,6 +105,22 @@ def test_kernel_gradient_over_many_chunks(monkeypatch):
     assert "while" in program.lower(x, kernel).as_text()
     theirs = jax.vjp(plain("conv"), x, kernel)[1](jnp.ones((8, 16, 16, 4)))
     assert_close(program(x, kernel), theirs)
+
+
+@pytest.mark.parametrize("case", ["valid", "transposed 5x5"])
+def test_a_few_images_at_a_time(case, monkeypatch):
+    ours, theirs, (_, *shape), *sizes = CASES[case]
+    monkeypatch.setattr(conv_products, "PART", 5000)
+    arguments = data((13, *shape), *sizes)
+    assert "while" in value_and_gradients(ours).lower(*arguments).as_text()
+    assert_close(value_and_gradients(ours)(*arguments), value_and_gradients(theirs)(*arguments))
+
+
+def test_transposed_is_the_adjoint_of_valid():
+    _, kernel = data((1, 1, 1, 6), 5, 4)
+    x, y = (jnp.asarray(np.random.default_rng(1).normal(size=s), jnp.float32) for s in ((2, 3, 4, 6), (2, 9, 11, 4)))
+    ours = (conv.transposed_conv2d(x, kernel) * y).sum()
+    np.testing.assert_allclose(ours, (x * conv.valid_conv2d(y, kernel.swapaxes(2, 3))).sum(), rtol=1e-4)
 
 
 def test_leading_axes_are_batch_axes():
