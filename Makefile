@@ -3,7 +3,7 @@
 #   make test PYTHON=python3.12 VENV=.venv-312        make env EXTRAS=crafter,jaxenvs
 VENV ?= .venv
 PYTHON ?=
-EXTRAS ?=
+EXTRAS ?= vizdoom,carracing
 ARGS ?=
 export PYTHON
 

@@ -28,6 +28,8 @@ EXTRAS = {
     "minatar": "jaxenvs",
     "gymnax": "jaxenvs",
     "craftax": "jaxenvs",
+    "vizdoom_takecover": "vizdoom",
+    "carracing": "carracing",
 }
 """Suite -> extra of pyproject.toml; the others need the core alone."""
 

@@ -16,8 +16,13 @@ SINGLE = {
     "crafter": "repro.envs.crafter:CrafterEnv",
     "bsuite": "repro.envs.bsuite:BsuiteEnv",
     "procgen_hard": "repro.envs.procgen:ProcgenEnv",
+    "vizdoom_takecover": "repro.envs.vizdoom:DoomEnv",
+    "carracing": "repro.envs.carracing:CarRacingEnv",
 }
 """Suites of Python environments, made by `f(task, seed, settings)`."""
+
+THREADED = ("vizdoom_takecover", "carracing")
+"""Suites of `SINGLE` whose environments spend their time outside Python."""
 
 PURE_JAX = {
     "catch": "repro.envs.catch:Catch",
@@ -33,7 +38,7 @@ def make(
 ) -> HostEnv | JaxEnv:
     """N = len(seeds) environments; environment i depends on `seeds[i]` alone and equals a single one with that seed.
 
-    `settings` default to those of DreamerV3 (2025) for the suite. Pure-JAX suites give a `JaxEnv`, the others a
+    `settings` default to `settings.default(suite)`. Pure-JAX suites give a `JaxEnv`, the others a
     `HostEnv`; with `prefer_jit` Atari gives a `JaxEnv` too where the settings allow it (`atari_jax.supports`).
 
     Raises `UsageError` for an unknown suite or task, bad seeds, and missing packages or libraries.
@@ -58,7 +63,8 @@ def make(
         return JaxVectorEnv(load(PURE_JAX[suite])(task, settings), seeds)
     from repro.envs.python_env import PythonVectorEnv
 
-    return PythonVectorEnv([load(SINGLE[suite])(task, seed, settings) for seed in seeds])
+    envs = [load(SINGLE[suite])(task, seed, settings) for seed in seeds]
+    return PythonVectorEnv(envs, threads=suite in THREADED)
 
 
 def as_host(env: HostEnv | JaxEnv) -> HostEnv:

@@ -1,11 +1,13 @@
-"""N single environments written in Python, stepped one after the other, as one `HostEnv`.
+"""N single environments written in Python, stepped one after the other or by threads, as one `HostEnv`.
 
 Exact resume needs no snapshot of simulators: an environment is a function of its random generators at the start of the
 episode and of the episode's actions, so `state()` keeps those and `restore()` plays the episode again without drawing
 its images. The cost is bounded by one episode.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +16,8 @@ from repro.envs.base import Actions, EnvironmentInfo, Spaces, TimeStep
 from repro.errors import RunError, UsageError
 
 Observation = dict[str, np.ndarray]
+Result = tuple[float, bool, bool]
+"""Reward, is_last, is_terminal."""
 
 
 class SingleEnv(Protocol):
@@ -34,7 +38,7 @@ class SingleEnv(Protocol):
         """Starts an episode."""
         ...
 
-    def step(self, action: Mapping[str, np.ndarray]) -> tuple[float, bool, bool]:
+    def step(self, action: Mapping[str, np.ndarray]) -> Result:
         """Reward, is_last, is_terminal of one agent step."""
         ...
 
@@ -52,9 +56,12 @@ class SingleEnv(Protocol):
 
 
 class PythonVectorEnv:
-    """`HostEnv` over `SingleEnv`s; environment i is `envs[i]` alone."""
+    """`HostEnv` over `SingleEnv`s; environment i is `envs[i]` alone.
 
-    def __init__(self, envs: Sequence[SingleEnv]) -> None:
+    With `threads` as many environments as there are cores run at once: for those that spend their time outside Python.
+    """
+
+    def __init__(self, envs: Sequence[SingleEnv], threads: bool = False) -> None:
         self.num_envs = len(envs)
         self.obs_spaces = envs[0].obs_spaces
         self.action_spaces = envs[0].action_spaces
@@ -63,6 +70,7 @@ class PythonVectorEnv:
         self._origins = list(self._seeded)
         self._logs: list[list[dict[str, np.ndarray]]] = [[] for _ in envs]
         self._last = np.ones(self.num_envs, bool)
+        self._pool = ThreadPoolExecutor(min(len(envs), os.cpu_count() or 1)) if threads and len(envs) > 1 else None
 
     def reset(self) -> TimeStep:
         """Starts all episodes anew from the environments' seeds."""
@@ -76,27 +84,36 @@ class PythonVectorEnv:
         """One agent step; environments that had ended begin their next episode instead."""
         actions = {k: np.asarray(v) for k, v in actions.items()}
         first = self._last.copy()
-        results = []
-        for i, env in enumerate(self._envs):
+
+        def turn(i: int) -> tuple[Result, Observation]:
+            env = self._envs[i]
+            if first[i]:
+                self._origins[i], self._logs[i] = env.origin(), []
+                env.reset()
+                return (0.0, False, False), env.observe()
+            action = {k: v[i].copy() for k, v in actions.items()}
+            self._logs[i].append(action)
+            return env.step(action), env.observe()
+
+        return self._timestep(first, self._each(turn))
+
+    def _each(self, turn: Callable[[int], tuple[Result, Observation]]) -> list[tuple[Result, Observation]]:
+        """`turn(i)` of every environment."""
+
+        def guarded(i: int) -> tuple[Result, Observation]:
             try:
-                if first[i]:
-                    self._origins[i], self._logs[i] = env.origin(), []
-                    env.reset()
-                    results.append((0.0, False, False))
-                else:
-                    action = {k: v[i].copy() for k, v in actions.items()}
-                    self._logs[i].append(action)
-                    results.append(env.step(action))
+                return turn(i)
             except (RunError, UsageError):
                 raise
             except Exception as error:
                 raise RunError(f"environment {i} failed: {type(error).__name__}: {error}") from error
-        return self._timestep(first, results)
 
-    def _timestep(self, first: np.ndarray, results: Sequence[tuple[float, bool, bool]]) -> TimeStep:
+        return list((self._pool.map if self._pool else map)(guarded, range(self.num_envs)))
+
+    def _timestep(self, first: np.ndarray, turns: Sequence[tuple[Result, Observation]]) -> TimeStep:
+        results, observations = zip(*turns, strict=True)
         reward, last, terminal = zip(*results, strict=True)
         self._last = np.array(last, bool)
-        observations = [env.observe() for env in self._envs]
         obs = {k: np.stack([o[k] for o in observations]) for k in self.obs_spaces}
         return TimeStep(obs, np.array(reward, np.float32), first, self._last.copy(), np.array(terminal, bool))
 
@@ -119,8 +136,9 @@ class PythonVectorEnv:
         lengths = np.asarray(state["lengths"])
         if lengths.shape != (self.num_envs,):
             raise UsageError(f"the saved state holds {lengths.shape[0]} environments, this run has {self.num_envs}")
-        results = []
-        for i, env in enumerate(self._envs):
+
+        def replay(i: int) -> tuple[Result, Observation]:
+            env = self._envs[i]
             self._origins[i] = {k: np.asarray(state[f"origin.{k}"][i]) for k in self._seeded[i]}
             env.return_to(self._origins[i])
             env.reset()
@@ -130,11 +148,14 @@ class PythonVectorEnv:
             result = (0.0, False, False)
             for action in self._logs[i]:
                 result = env.step(action)
-            results.append(result)
-        return self._timestep(lengths == 0, results)
+            return result, env.observe()
+
+        return self._timestep(lengths == 0, self._each(replay))
 
     def close(self) -> None:
         """Frees simulators and renderers."""
+        if self._pool:
+            self._pool.shutdown()
         for env in self._envs:
             env.close()
 

@@ -68,10 +68,10 @@ def bilinear_jit(frames: Any, size: tuple[int, int]) -> Any:
     def round_off(total: Any) -> Any:
         return jnp.clip((total + (1 << (BITS - 1))) >> BITS, 0, 255).astype(jnp.uint8)
 
-    columns, weights = _taps(frames.shape[2], size[1])
+    columns, weights = taps(frames.shape[2], size[1])
     terms = (frames[:, :, x].astype(jnp.int32) * w[:, None] for x, w in zip(columns, weights, strict=True))
     frames = round_off(sum(terms))
-    rows, weights = _taps(frames.shape[1], size[0])
+    rows, weights = taps(frames.shape[1], size[0])
     terms = (frames[:, y].astype(jnp.int32) * w[:, None, None] for y, w in zip(rows, weights, strict=True))
     return round_off(sum(terms))
 
@@ -92,7 +92,7 @@ def _pool() -> ThreadPoolExecutor:
 
 
 @cache
-def _taps(inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+def taps(inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
     """Input indices and int32 weights `[taps, outputs]` of Pillow's triangle filter; unused taps have weight 0."""
     scale = inputs / outputs
     reach = max(scale, 1.0)
@@ -103,9 +103,9 @@ def _taps(inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
         weight = np.maximum(0, 1 - np.abs((np.arange(low, high) - centre + 0.5) / reach))
         matrix[o, low:high] = weight / weight.sum() * 2**BITS + 0.5
     first = (matrix > 0).argmax(1)
-    taps = np.arange((matrix > 0).sum(1).max())
-    index = np.minimum(first[:, None] + taps, inputs - 1)
-    weights = np.where(first[:, None] + taps < inputs, np.take_along_axis(matrix, index, 1), 0)
+    tap = np.arange((matrix > 0).sum(1).max())
+    index = np.minimum(first[:, None] + tap, inputs - 1)
+    weights = np.where(first[:, None] + tap < inputs, np.take_along_axis(matrix, index, 1), 0)
     return index.T, weights.T.astype(np.int32)
 
 

@@ -4,6 +4,7 @@ A paper's config holds an `EnvSettings`; the environment's adapter reads the fie
 others. Images are `[height, width, channels]` uint8.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -76,6 +77,71 @@ class EnvSettings:
         _require(self.pixels or self.proprio, "pixels", self.pixels, "pixels or proprio (or both) true")
         _require(self.shadowsize >= 0, "shadowsize", self.shadowsize, "0 or more")
         _require(self.grid[0] >= 2 and self.grid[1] >= 1, "grid", self.grid, "2 rows and 1 column or more")
+
+
+@dataclass(frozen=True)
+class DoomSettings(EnvSettings):
+    """VizDoom. The defaults are the Take Cover of 2018 (gym-doom at its last commit, doom-py), not today's library's.
+
+    gym-doom asks for skill 5, and doom-py passes 4 on.
+    """
+
+    screen: tuple[int, int] = (480, 640)
+    """Height and width of the game's screen; (240, 320) is 1.2 to 3 times faster and gives other pixels."""
+    skill: int = 4
+    """1 to 5; 5 is a much harder game."""
+    start_tic: int = 14
+    """First tic that the agent sees."""
+    hud: bool = True
+    """Status bar at the bottom; it is cropped from the image, and changes the view above it."""
+    weapon: bool = False
+    crosshair: bool = False
+    decals: bool = False
+    particles: bool = False
+    frame_map: Literal["clean", "world_models"] = "clean"
+    """From the rows above the status bar to the image: Pillow BILINEAR, with "world_models" after stretching the
+    contrast and before subtracting one (`frame_map.world_models`)."""
+
+    def __post_init__(self) -> None:
+        """Checks values that types do not."""
+        super().__post_init__()
+        _require(self.screen in DOOM_SCREENS, "screen", self.screen, " or ".join(map(str, DOOM_SCREENS)))
+        _require(1 <= self.skill <= 5, "skill", self.skill, "1 to 5")
+        _require(self.start_tic >= 1, "start_tic", self.start_tic, "1 or more")
+        _require(self.frame_map in ("clean", "world_models"), "frame_map", self.frame_map, "clean or world_models")
+
+
+DOOM_SCREENS = ((240, 320), (480, 640))
+"""Screens whose status bar is the lowest sixth."""
+
+
+@dataclass(frozen=True)
+class CarSettings(EnvSettings):
+    """CarRacing. The defaults are gymnasium's CarRacing-v3; `world_models_car` is the v0 of 2018 as far as v3 can."""
+
+    window: tuple[int, int] = (1000, 800)
+    """Width and height of the picture that is drawn and then shrunk to 96x96; v0's view is (1200, 1000)."""
+    camera_follows: Literal["hull", "velocity"] = "hull"
+    """What is up in the image: the car's own direction, or that of its motion once it moves (v0)."""
+    lap_fraction: float = 0.95
+    """Touching the start again ends the episode if more than this fraction of the tiles is visited; 1.0 is v0's rule,
+    where only all tiles or leaving the field do."""
+    never_ends: bool = False
+    """Nothing but the time limit ends an episode (World Models' data collection)."""
+    frame_map: Literal["none", "clean", "world_models"] = "none"
+    """The 96x96 image; or its first 84 rows (without the bar) resized by Pillow BILINEAR; or that after stretching the
+    contrast and before subtracting one (`frame_map.world_models`)."""
+
+    def __post_init__(self) -> None:
+        """Checks values that types do not."""
+        super().__post_init__()
+        _require(96 < min(self.window) and max(self.window) <= 2000, "window", self.window, "sizes from 97 to 2000")
+        _require(self.camera_follows in ("hull", "velocity"), "camera_follows", self.camera_follows, "hull or velocity")
+        _require(0 < self.lap_fraction <= 1, "lap_fraction", self.lap_fraction, "more than 0 and at most 1")
+        maps = ("none", "clean", "world_models")
+        _require(self.frame_map in maps, "frame_map", self.frame_map, "none, clean or world_models")
+        whole = self.frame_map != "none" or self.size == (96, 96)
+        _require(whole, "size", self.size, "(96, 96), or a frame_map that resizes")
 
 
 def _require(holds: bool, field: str, value: object, right: str) -> None:
@@ -188,6 +254,31 @@ def procgen() -> EnvSettings:
     return EnvSettings(size=(96, 96))
 
 
+def world_models_doom() -> DoomSettings:
+    """World Models, Take Cover: the game of 2018 (`DoomSettings`), rows above the status bar, at most 2,100 steps."""
+    return DoomSettings(frame_map="world_models", time_limit=2100)
+
+
+def world_models_car(collect: bool = False) -> CarSettings:
+    """World Models, CarRacing: v0's view and lap rule, the released frame map, 1,000 steps.
+
+    With `collect` as in its data collection: nothing ends an episode before its 1,000 steps.
+    """
+    return CarSettings(
+        frame_map="world_models",
+        time_limit=1000,
+        window=(1200, 1000),
+        camera_follows="velocity",
+        lap_fraction=1.0,
+        never_ends=collect,
+    )
+
+
+def carracing_v3() -> CarSettings:
+    """CarRacing-v3 as gymnasium has it: the whole 96x96 image with its bar, 1,000 steps."""
+    return CarSettings(size=(96, 96), frame_map="none", time_limit=1000)
+
+
 def catch() -> EnvSettings:
     """The suite's own small environment: 16x16 image of a 10x5 grid, and the same state as a vector."""
     return EnvSettings(size=(16, 16), proprio=True)
@@ -204,8 +295,8 @@ def craftax() -> EnvSettings:
 
 
 def default(suite: str) -> EnvSettings:
-    """The settings `make` uses when none are given: those of DreamerV3 as published in 2025."""
-    sets = {
+    """The settings `make` uses by itself: DreamerV3's as published in 2025, World Models' for its two tasks."""
+    sets: dict[str, Callable[[], EnvSettings]] = {
         "atari100k": dreamerv3_atari100k,
         "atari_200m": dreamerv3_atari,
         "dmc_proprio": dmc_proprio,
@@ -216,5 +307,7 @@ def default(suite: str) -> EnvSettings:
         "minatar": minatar,
         "gymnax": minatar,
         "craftax": craftax,
+        "vizdoom_takecover": world_models_doom,
+        "carracing": world_models_car,
     }
     return sets.get(suite, EnvSettings)()

@@ -64,6 +64,8 @@ SUITES: dict[str, tuple[str, ...]] = {
     "minatar": MINATAR,
     "gymnax": GYMNAX,
     "craftax": CRAFTAX,
+    "vizdoom_takecover": ("take_cover",),
+    "carracing": ("carracing_v0",),
 }
 
 ALIASES = {"james_bond": "jamesbond", "ball_in_cup_catch": "cup_catch"}
