@@ -1,0 +1,120 @@
+"""What random policies score in today's environments, by the settings in which they differ from 2018's.
+
+`python -m papers.world_models.environments` measures the tables of ENVIRONMENTS.md.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from repro.envs import as_host, make
+from repro.envs import settings as environments
+from repro.envs.settings import EnvSettings
+from repro.envs.vizdoom import thirds
+
+Policy = Callable[[np.random.Generator], Callable[[int], np.ndarray]]
+"""From a generator, for one episode: step -> action."""
+
+CHEAP = (240, 320)
+"""Random policies do not look at the screen."""
+
+
+def held(random: np.random.Generator) -> Callable[[int], np.ndarray]:
+    """Take Cover's data collection: a uniform action, drawn anew at multiples of a number that is drawn anew then."""
+    memory = {"repeat": 1, "action": 0.0}
+
+    def act(step: int) -> np.ndarray:
+        if step % memory["repeat"] == 0:
+            memory.update(action=random.uniform(-1, 1), repeat=int(random.integers(1, 11)))
+        return thirds(memory["action"])
+
+    return act
+
+
+def independent(random: np.random.Generator) -> Callable[[int], np.ndarray]:
+    """Take Cover: one of the three actions, drawn anew at every step."""
+    return lambda step: thirds(random.uniform(-1, 1))
+
+
+def random_agent(random: np.random.Generator) -> Callable[[int], np.ndarray]:
+    """CarRacing's data collection: a linear controller with Cauchy weights on latents that are pure noise."""
+    scale = random.uniform(0, 0.01)
+    weights, bias = scale * random.standard_cauchy((32, 3)), scale * random.standard_cauchy(3)
+    return lambda step: np.tanh(random.standard_normal(32) @ weights + bias)
+
+
+def uniform(random: np.random.Generator) -> Callable[[int], np.ndarray]:
+    """CarRacing: steering, gas and brake uniform over their ranges, drawn anew at every step."""
+
+    def act(step: int) -> np.ndarray:
+        action = random.uniform(-1, 1, 3)
+        return np.array([action[0], action[1], (action[2] + 1) / 2])
+
+    return act
+
+
+def returns(suite: str, task: str, settings: EnvSettings, policy: Policy, episodes: int, envs: int = 4) -> np.ndarray:
+    """Returns of `episodes` episodes, equally many from each of `envs` environments."""
+    env = as_host(make(suite, task, list(range(envs)), settings))
+    generators = [np.random.default_rng((1, i)) for i in range(envs)]
+    acts = [policy(random) for random in generators]
+    steps, totals = np.zeros(envs, int), np.zeros(envs)
+    found: list[list[float]] = [[] for _ in range(envs)]
+    timestep = env.reset()
+    while min(map(len, found)) < episodes // envs:
+        space = env.action_spaces["action"]
+        actions = np.array([act(step) for act, step in zip(acts, steps, strict=True)], space.dtype)
+        timestep = env.step({"action": actions})
+        totals, steps = totals + timestep.reward, steps + 1
+        for i in np.flatnonzero(timestep.is_last):
+            found[i].append(totals[i])
+            acts[i] = policy(generators[i])
+        totals[timestep.is_last], steps[timestep.is_last] = 0.0, -1  # the step that restarts does not count
+    env.close()
+    return np.array([value for row in found for value in row[: episodes // envs]])
+
+
+def variants() -> list[tuple[str, str, str, EnvSettings, str, Policy]]:
+    """Suite, task, name of the settings, settings, name of the policy, policy."""
+    doom, car = ("vizdoom_takecover", "take_cover"), ("carracing", "carracing_v0")
+    paper = replace(environments.world_models_doom(), screen=CHEAP)
+    today = replace(paper, start_tic=1, hud=False, weapon=True, crosshair=False, decals=True, particles=True)
+    games = {
+        "2018": paper,
+        "start at tic 1 (today's default)": replace(paper, start_tic=1),
+        "all defaults of today's library, limit 2,100": today,
+        "skill 5": replace(paper, skill=5),
+    }
+    v0 = environments.world_models_car()
+    cars = {
+        "lap rule of 2018": v0,
+        "lap rule of v3": replace(v0, lap_fraction=0.95),
+        "never ends (collection)": environments.world_models_car(collect=True),
+    }
+    rows: list[tuple[str, str, str, EnvSettings, str, Policy]] = []
+    for name, settings in games.items():
+        rows += [(*doom, name, settings, "held", held), (*doom, name, settings, "independent", independent)]
+    for name, settings in cars.items():
+        rows += [(*car, name, settings, "random agent", random_agent), (*car, name, settings, "uniform", uniform)]
+    return rows
+
+
+def main() -> None:
+    """Prints one row of Markdown for every setting and policy: mean, standard deviation, standard error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--episodes", type=int, default=100, help="of each row (a multiple of 4)")
+    parser.add_argument("--suite", choices=("vizdoom_takecover", "carracing"), help="one of the two alone")
+    args = parser.parse_args()
+    print("| environment | settings | policy | return | episodes |\n|---|---|---|---|---|")
+    for suite, task, name, settings, policy_name, policy in variants():
+        if args.suite in (None, suite):
+            found = returns(suite, task, settings, policy, args.episodes)
+            error = found.std() / len(found) ** 0.5
+            score = f"{found.mean():.1f} ± {found.std():.1f} (mean within {error:.1f})"
+            print(f"| {suite} | {name} | {policy_name} | {score} | {len(found)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
