@@ -4,13 +4,19 @@
 """
 
 import argparse
+import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from repro.envs import as_host, make
 from repro.envs import settings as environments
+from repro.envs.carracing import controls
 from repro.envs.settings import EnvSettings
 from repro.envs.vizdoom import thirds
 
@@ -28,7 +34,7 @@ def held(random: np.random.Generator) -> Callable[[int], np.ndarray]:
     def act(step: int) -> np.ndarray:
         if step % memory["repeat"] == 0:
             memory.update(action=random.uniform(-1, 1), repeat=int(random.integers(1, 11)))
-        return thirds(memory["action"])
+        return thirds(np.float64(memory["action"]))
 
     return act
 
@@ -76,19 +82,55 @@ def returns(suite: str, task: str, settings: EnvSettings, policy: Policy, episod
     return np.array([value for row in found for value in row[: episodes // envs]])
 
 
+def returns_2018(folder: Path, policy: Policy, episodes: int, steps: int = 1000) -> np.ndarray:
+    """Returns in gym 0.9.4's own CarRacing-v0, its drawing (which needs a screen) left out.
+
+    `folder` holds that release unpacked. What of gym its file imports is replaced, for the release does not run on
+    today's Python; track, physics and rewards are the file's.
+    """
+    env = _original(folder)
+    random = np.random.default_rng(1)
+    found = []
+    for _ in range(episodes):
+        act, total = policy(random), 0.0
+        env._reset()
+        for step in range(steps):
+            _, reward, done, _ = env._step(controls(act(step)))
+            total += reward
+            if done:
+                break
+        found.append(total)
+    return np.array(found)
+
+
+def _original(folder: Path) -> Any:
+    names = ("gym", "gym.spaces", "gym.utils", "gym.envs", "gym.envs.box2d", "pyglet", "pyglet.gl")
+    stubs: dict[str, Any] = {name: ModuleType(name) for name in names}
+    stubs["gym.envs.box2d"].__path__ = [str(folder / "gym" / "envs" / "box2d")]
+    stubs["gym"].Env, stubs["gym"].spaces = object, stubs["gym.spaces"]
+    stubs["gym.spaces"].Box = lambda *args, **kwargs: None
+    stubs["gym.utils"].colorize, stubs["pyglet"].gl = None, stubs["pyglet.gl"]
+    seeded = lambda seed: (np.random.RandomState(0), 0)  # noqa: E731
+    stubs["gym.utils"].seeding = SimpleNamespace(np_random=seeded)
+    sys.modules.update(stubs)
+    env = importlib.import_module("gym.envs.box2d.car_racing").CarRacing()
+    env._render = lambda *args, **kwargs: None
+    return env
+
+
 def variants() -> list[tuple[str, str, str, EnvSettings, str, Policy]]:
     """Suite, task, name of the settings, settings, name of the policy, policy."""
     doom, car = ("vizdoom_takecover", "take_cover"), ("carracing", "carracing_v0")
     paper = replace(environments.world_models_doom(), screen=CHEAP)
     today = replace(paper, start_tic=1, hud=False, weapon=True, crosshair=False, decals=True, particles=True)
-    games = {
+    games: dict[str, EnvSettings] = {
         "2018": paper,
         "start at tic 1 (today's default)": replace(paper, start_tic=1),
         "all defaults of today's library, limit 2,100": today,
         "skill 5": replace(paper, skill=5),
     }
     v0 = environments.world_models_car()
-    cars = {
+    cars: dict[str, EnvSettings] = {
         "lap rule of 2018": v0,
         "lap rule of v3": replace(v0, lap_fraction=0.95),
         "never ends (collection)": environments.world_models_car(collect=True),
@@ -106,14 +148,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=100, help="of each row (a multiple of 4)")
     parser.add_argument("--suite", choices=("vizdoom_takecover", "carracing"), help="one of the two alone")
+    parser.add_argument("--gym-0.9.4", dest="gym", type=Path, help="folder of that release: its CarRacing-v0 alone")
     args = parser.parse_args()
-    print("| environment | settings | policy | return | episodes |\n|---|---|---|---|---|")
+    print("| environment | settings | policy | return | standard error | episodes |\n|---|---|---|---|---|---|")
+    if args.gym:
+        for original_policy in (random_agent, uniform):
+            found = returns_2018(args.gym, original_policy, args.episodes)
+            print(row("carracing", "gym 0.9.4 itself", original_policy.__name__, found), flush=True)
+        return
     for suite, task, name, settings, policy_name, policy in variants():
         if args.suite in (None, suite):
-            found = returns(suite, task, settings, policy, args.episodes)
-            error = found.std() / len(found) ** 0.5
-            score = f"{found.mean():.1f} ± {found.std():.1f} (mean within {error:.1f})"
-            print(f"| {suite} | {name} | {policy_name} | {score} | {len(found)} |", flush=True)
+            print(row(suite, name, policy_name, returns(suite, task, settings, policy, args.episodes)), flush=True)
+
+
+def row(suite: str, settings: str, policy: str, found: np.ndarray) -> str:
+    """One line of the table."""
+    error = found.std() / len(found) ** 0.5
+    return f"| {suite} | {settings} | {policy} | {found.mean():.1f} ± {found.std():.1f} | {error:.1f} | {len(found)} |"
 
 
 if __name__ == "__main__":

@@ -227,9 +227,9 @@ class View:
         """Colours `[h, w]` of the score's digits, and their upper left corner."""
         if text not in self._texts:
             surface = self._font.render(text, True, (255, 255, 255), (0, 0, 0))
-            place = surface.get_rect()
+            place: Any = surface.get_rect()
             height = self._settings.window[1]
-            place.center = (60, int(height - height * 2.5 / 40.0))
+            place.center = (60, height - height * 2.5 / 40.0)
             red, green, blue = self._pygame.surfarray.array3d(surface).astype(np.int32).transpose(2, 1, 0)
             self._texts[text] = (np.ascontiguousarray(red << 16 | green << 8 | blue), np.array(place.topleft))
         return self._texts[text]

@@ -25,7 +25,7 @@ THIRD = 0.3333
 """World Models, released `doomreal.py`: a continuous action beyond this moves."""
 
 
-def thirds(action: np.ndarray) -> np.ndarray:
+def thirds(action: np.ndarray | float) -> np.ndarray:
     """Index into `ACTIONS` (int32) of continuous actions in [-1, 1]: left, nothing, right by thirds (World Models)."""
     action = np.asarray(action)
     return np.where(action > THIRD, 1, np.where(action < -THIRD, 2, 0)).astype(np.int32)
