@@ -82,7 +82,8 @@ class Stage:
 
     name: str
     """Also its folder; "seed0/vae" is fine."""
-    total: int
+    total: int | Callable[[Mapping[str, Artefact]], int]
+    """Work to be done, or a function of the artefacts of `needs` that tells."""
     unit: str
     """What `total` counts, in the plural: "updates", "episodes"."""
     settings: Mapping[str, Any]
@@ -117,7 +118,8 @@ def run_stages(
             home = run.folder / "stages" / stage.name
             found = _take_over(run, stage.name, home, identity, reuse)
             if not found:
-                _Runner(run, stage, home, identity, log_seconds, checkpoint_minutes).to_the_end(inputs)
+                total = stage.total(inputs) if callable(stage.total) else stage.total
+                _Runner(run, stage, total, home, identity, log_seconds, checkpoint_minutes).to_the_end(inputs)
             finished[stage.name] = load_artefact(home / "artefact", identity)
     return finished
 
@@ -143,10 +145,18 @@ def _take_over(run: Run, name: str, home: Path, identity: Mapping[str, Any], reu
 
 class _Runner:
     def __init__(
-        self, run: Run, stage: Stage, home: Path, identity: Mapping[str, Any], log_seconds: float, minutes: float
+        self,
+        run: Run,
+        stage: Stage,
+        total: int,
+        home: Path,
+        identity: Mapping[str, Any],
+        log_seconds: float,
+        minutes: float,
     ) -> None:
-        self.run, self.stage, self.home, self.identity, self.minutes = run, stage, home, identity, minutes
-        self.progress = Progress(stage.total, log_seconds, stage.unit)
+        self.run, self.stage, self.total, self.home = run, stage, total, home
+        self.identity, self.minutes = identity, minutes
+        self.progress = Progress(total, log_seconds, stage.unit)
         self.index = 0
         self.metrics: Mapping[str, Any] = {}
         self.stop_signal: int | None = None
@@ -180,7 +190,7 @@ class _Runner:
             raise RunError(f"stopped by {self._signal()} after stage {self.stage.name}; go on with --resume")
 
     def _work(self, job: Job, checkpoints: Checkpoints) -> None:
-        name, total, unit = self.stage.name, self.stage.total, self.stage.unit
+        name, total, unit = self.stage.name, self.total, self.stage.unit
         saved = time.monotonic()
         while job.done(self.index) < total:
             self.metrics = job.step(self.index)
@@ -202,7 +212,7 @@ class _Runner:
         stage = self.stage.name
         self.run.log.scalars(done, {f"{stage}/{name}": value for name, value in values.items()})
         shown = "  ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:5])
-        self.run.log.say(f"{stage}: {self.progress.line(min(done, self.stage.total), shown)}")
+        self.run.log.say(f"{stage}: {self.progress.line(min(done, self.total), shown)}")
 
     def _check_finite(self) -> dict[str, float]:
         values = {name: float(np.mean(jax.device_get(value))) for name, value in self.metrics.items()}

@@ -1,0 +1,474 @@
+"""The stages at work: collect, V, encode, M, C in the dream, C in the real environment, evaluate."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from papers.world_models import controller, dream, mdnrnn, policies, vae
+from papers.world_models.config import Config
+from papers.world_models.real import Agent, ControllerPolicy, Games, play
+from repro.envs.base import HostEnv
+from repro.envs.make import as_host, make
+from repro.errors import RunError
+from repro.optim import cma_es
+from repro.optim.adam import adam_tf
+from repro.pipeline.seeds import keys
+from repro.pipeline.stages import Artefact, Job, save_arrays
+
+FRAME = 64 * 64 * 3
+COLLECT_SEED, EVALUATION_SEED = 0, 1_000_000
+
+
+def key_of(seed: int, purpose: Any, counter: Any = 0) -> jax.Array:
+    """Random key of one run seed, purpose and moment."""
+    return keys([seed], purpose, counter)[0]
+
+
+class Collect(Job):
+    """Random-policy episodes: `frames.bin` (uint8 images, one after the other), actions as C puts them out, lengths."""
+
+    def __init__(self, config: Config, seed: int, scratch: Path) -> None:
+        self.config, self.of, self.seed = config, config.collect, seed
+        count = self.of.envs
+        settings = config.env if config.doom else replace(config.env, never_ends=True)  # type: ignore[call-arg]
+        self.env: HostEnv = as_host(
+            make(config.suite, config.task, [COLLECT_SEED + 1000 * seed + i for i in range(count)], settings)
+        )
+        self.file = (scratch / "frames.bin").open("a+b")
+        self.timestep = self.env.reset()
+        self.quota = np.array([len(range(i, self.of.episodes, count)) for i in range(count)])
+        self.kept = np.zeros(count, np.int64)
+        self.begun = np.zeros(count, np.int64)
+        self.age: np.ndarray = np.zeros(count, np.int64)
+        self.running: list[list[np.ndarray]] = [[] for _ in range(count)]
+        self.lengths: list[int] = []
+        self.actions: list[np.ndarray] = []
+        self.plans = [self._plan(i) for i in range(count)]
+
+    def _plan(self, env: int) -> np.ndarray:
+        return policies.episode_actions(self.config, self.of, self.seed, env, int(self.begun[env]))
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        """32 steps of every environment."""
+        for _ in range(32):
+            self._step()
+        return {"frames": sum(self.lengths)}
+
+    def _step(self) -> None:
+        images = self.timestep.obs["image"]
+        action = np.stack([plan[min(int(age), len(plan) - 1)] for plan, age in zip(self.plans, self.age, strict=True)])
+        for i in map(int, np.flatnonzero(~self.timestep.is_last)):
+            self.running[i].append(images[i])
+        self.timestep = self.env.step(policies.for_environment(self.config, action))
+        self.age += 1
+        for i in map(int, np.flatnonzero(self.timestep.is_last)):
+            frames, self.running[i] = self.running[i], []
+            if len(frames) > self.of.min_frames and self.kept[i] < self.quota[i]:
+                self.file.write(np.stack(frames).tobytes())
+                self.lengths.append(len(frames))
+                self.actions.append(self.plans[i][: len(frames)])
+                self.kept[i] += 1
+            self.begun[i] += 1
+            self.plans[i] = self._plan(i)
+        # The step after the last one returns the first frame of the next episode.
+        self.age[self.timestep.is_first] = 0
+
+    def done(self, steps: int) -> int:
+        """Episodes kept."""
+        return len(self.lengths)
+
+    def loose(self) -> dict[str, np.ndarray]:
+        """Environments, running episodes, what was kept (its frames are in the file)."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        empty = np.zeros((0, 64, 64, 3), np.uint8)
+        return {
+            **{f"env.{k}": v for k, v in self.env.state().items()},
+            **{f"running.{i}": np.array(frames) if frames else empty for i, frames in enumerate(self.running)},
+            **{name: getattr(self, name) for name in ("kept", "begun", "age")},
+            "lengths": np.array(self.lengths, np.int64),
+            "actions": np.concatenate([np.zeros((0, self.config.rnn.action), np.float32), *self.actions]),
+        }
+
+    def restore(self, loose: Mapping[str, np.ndarray]) -> None:
+        """Cuts the file back to what the checkpoint knows."""
+        self.timestep = self.env.restore({k[4:]: v for k, v in loose.items() if k.startswith("env.")})
+        self.running = [list(loose[f"running.{i}"]) for i in range(len(self.kept))]
+        self.kept, self.begun, self.age = (np.array(loose[name]) for name in ("kept", "begun", "age"))
+        self.lengths = [int(n) for n in loose["lengths"]]
+        self.actions = list(np.split(loose["actions"], np.cumsum(self.lengths)[:-1])) if self.lengths else []
+        self.plans = [self._plan(i) for i in range(len(self.kept))]
+        self.file.truncate(sum(self.lengths) * FRAME)
+
+    def write(self, folder: Path) -> None:
+        """The episodes in the order in which they ended."""
+        self.file.flush()
+        os.link(self.file.name, folder / "frames.bin")
+        save_arrays(folder, {"lengths": self.lengths, "actions": np.concatenate(self.actions).astype(np.float16)})
+
+    def close(self) -> None:
+        """Ends the environments."""
+        self.env.close()
+        self.file.close()
+
+
+def frames_of(collected: Artefact) -> np.ndarray:
+    """uint8 `[F, 64, 64, 3]`, memory-mapped."""
+    return np.memmap(collected.folder / "frames.bin", np.uint8, "r").reshape(-1, 64, 64, 3)
+
+
+class TrainVAE(Job):
+    """Adam on batches of frames, shuffled anew every epoch, the last incomplete batch of an epoch left out."""
+
+    def __init__(self, config: Config, seed: int, collected: Artefact) -> None:
+        self.of, self.seed, self.frames = config.vae, seed, frames_of(collected)
+        self.per_epoch = len(self.frames) // self.of.batch
+        if not self.per_epoch:
+            raise RunError(f"{len(self.frames)} frames were collected, fewer than vae.batch={self.of.batch}")
+        optimiser = adam_tf(self.of.learning_rate)
+        params = vae.init(key_of(seed, "init"), self.of)
+        self.state = (params, optimiser.init(params))
+        self.epoch = -1
+        self.order: np.ndarray = np.zeros(0, np.int64)
+
+        def update(state: Any, images: jax.Array, number: jax.Array) -> Any:
+            params, moments = state
+            normal = jax.random.normal(key_of(seed, "learn", number), (len(images), self.of.latent))
+            pixels = images.astype(jnp.float32) / 255
+
+            def objective(params: vae.Params) -> Any:
+                losses = vae.loss(params, pixels, normal, self.of.kl_tolerance)
+                return losses.total, losses
+
+            gradient, losses = jax.grad(objective, has_aux=True)(params)
+            change, moments = optimiser.update(gradient, moments)
+            metrics = {"loss": losses.total, "reconstruction": losses.reconstruction, "kl": losses.kl}
+            return (optax.apply_updates(params, change), moments), metrics
+
+        self.update = jax.jit(update, donate_argnums=0)
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        """One update."""
+        epoch, batch = divmod(index, self.per_epoch)
+        if epoch != self.epoch:
+            self.epoch, self.order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.frames))
+        chosen = np.sort(self.order[batch * self.of.batch : (batch + 1) * self.of.batch])
+        self.state, metrics = self.update(self.state, self.frames[chosen], jnp.int32(index))
+        return metrics
+
+    def write(self, folder: Path) -> None:
+        """The parameters."""
+        save_arrays(folder, self.state[0])
+
+
+class Encode(Job):
+    """Posteriors of all frames, float16: what M is trained on."""
+
+    BATCH = 200
+
+    def __init__(self, config: Config, collected: Artefact, params: Mapping[str, Any]) -> None:
+        self.frames, self.params = frames_of(collected), params
+        self.encode = jax.jit(lambda params, images: vae.encode(params, images.astype(jnp.float32) / 255))
+        self.found: list[np.ndarray] = []
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        """A batch of frames; the last one is filled up."""
+        images = self.frames[index * self.BATCH : (index + 1) * self.BATCH]
+        full = np.zeros((self.BATCH, *images.shape[1:]), np.uint8)
+        full[: len(images)] = images
+        both = np.stack(self.encode(self.params, full), 1)
+        self.found.append(both[: len(images)].astype(np.float16))
+        return {}
+
+    def done(self, steps: int) -> int:
+        """Frames."""
+        return min(steps * self.BATCH, len(self.frames))
+
+    def loose(self) -> dict[str, np.ndarray]:
+        """What was found so far."""
+        return {"found": np.concatenate(self.found)} if self.found else {}
+
+    def restore(self, loose: Mapping[str, np.ndarray]) -> None:
+        """Undoes `loose`."""
+        self.found = [loose["found"]] if "found" in loose else []
+
+    def write(self, folder: Path) -> None:
+        """Mean and log-variance, `[F, D]` each."""
+        mu, logvar = np.moveaxis(np.concatenate(self.found), 1, 0)
+        save_arrays(folder, {"mu": mu, "logvar": logvar})
+
+
+class TrainRNN(Job):
+    """Adam on sequences whose latents are sampled anew every time.
+
+    Take Cover: the episodes of an epoch follow one another in `batch` rows, cut into pieces of `length` + 1 frames; the
+    LSTM state goes on from piece to piece. CarRacing: a batch of different episodes, from their first frames.
+    """
+
+    def __init__(self, config: Config, seed: int, collected: Artefact, encoded: Artefact) -> None:
+        self.config, self.of, self.seed = config, config.rnn, seed
+        of = self.of
+        kept, series = collected.arrays(), encoded.arrays()
+        self.mu, self.logvar = series["mu"], series["logvar"]
+        self.action = policies.for_model(config, kept["actions"].astype(np.float32))
+        self.lengths = kept["lengths"]
+        self.first = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        piece = of.batch * (of.length + 1)
+        self.per_epoch = len(self.mu) // piece if of.predict_restart else max(1, len(self.lengths) // of.batch)
+        if of.predict_restart and not self.per_epoch or not of.predict_restart and len(self.lengths) < of.batch:
+            have = f"{len(self.mu):,} frames in {len(self.lengths):,} episodes"
+            raise RunError(f"{have} are too few for rnn.batch={of.batch} sequences of rnn.length={of.length}")
+        if not of.predict_restart and self.lengths.min() <= of.length:
+            raise RunError(f"rnn.length={of.length} must be less than an episode's {self.lengths.min()} frames")
+        rate = optax.exponential_decay(of.learning_rate - of.learning_rate_end, 1, of.decay)
+        optimiser = adam_tf(lambda step: rate(step) + of.learning_rate_end, of.clip)
+        params = mdnrnn.init(key_of(seed, "init", 1), of)
+        self.state = (params, optimiser.init(params), mdnrnn.zero_state(of, of.batch))
+        self.epoch = -1
+        self.order: np.ndarray = np.zeros(0, np.int64)
+
+        def update(state: Any, data: Any, number: jax.Array) -> Any:
+            params, moments, carried = state
+            mu, logvar, action, restart = data
+            carried = jax.tree.map(lambda x: jnp.where(number % self.per_epoch == 0, 0.0, x), carried)
+            normal = jax.random.normal(key_of(seed, "learn", number + 2**30), mu.shape)
+            latent = vae.sample(mu.astype(jnp.float32), logvar.astype(jnp.float32), normal)
+            batch = mdnrnn.Batch(latent, action, restart if of.predict_restart else None)
+
+            def objective(params: mdnrnn.Params) -> Any:
+                losses, last = mdnrnn.loss(params, of, batch, carried)
+                return losses.total, (losses, last)
+
+            gradient, (losses, last) = jax.grad(objective, has_aux=True)(params)
+            change, moments = optimiser.update(gradient, moments)
+            metrics = {"loss": losses.total, "latent": losses.latent, "restart": losses.restart}
+            carried = last if of.predict_restart else carried
+            return (optax.apply_updates(params, change), moments, carried), metrics
+
+        self.update = jax.jit(update, donate_argnums=0)
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        """One update."""
+        epoch, number = divmod(index, self.per_epoch)
+        if epoch != self.epoch:
+            self._shuffle(epoch)
+        rows = self.order[number]
+        data = [x[rows].swapaxes(0, 1) for x in (self.mu, self.logvar, self.action)]
+        restart = np.isin(rows, self.first).astype(np.float32).swapaxes(0, 1)
+        self.state, metrics = self.update(self.state, (*data, restart), jnp.int32(index))
+        return metrics
+
+    def _shuffle(self, epoch: int) -> None:
+        """`order` becomes the frames of every batch of the epoch, `[batches, rows, length + 1]`."""
+        of, random = self.of, np.random.default_rng([self.seed, epoch, 1])
+        episodes = random.permutation(len(self.lengths))
+        if of.predict_restart:
+            self.order = pieces(self.first, self.lengths, episodes, of.batch, of.length + 1)
+        else:
+            starts = self.first[episodes[: self.per_epoch * of.batch]]
+            starts = starts + random.integers(0, self.lengths.min() - of.length, len(starts))
+            self.order = (starts[:, None] + np.arange(of.length + 1)).reshape(self.per_epoch, of.batch, -1)
+        self.epoch = epoch
+
+    def write(self, folder: Path) -> None:
+        """The parameters."""
+        save_arrays(folder, self.state[0])
+
+
+def pieces(first: np.ndarray, lengths: np.ndarray, order: np.ndarray, batch: int, length: int) -> np.ndarray:
+    """Frame numbers `[pieces, batch, length]`: the episodes in `order` one after the other, what is too much at the end
+    left out, in `batch` rows, cut along time (release, `doomrnn/rnn_train.py`)."""
+    frames = np.concatenate([np.arange(first[e], first[e] + lengths[e]) for e in order])
+    count = len(frames) // (batch * length)
+    return frames[: count * batch * length].reshape(batch, count, length).swapaxes(0, 1)
+
+
+class TrainController(Job):
+    """CMA-ES. `evaluate(index, controllers [P, N], rollouts)` gives the return of every roll-out, `[P, rollouts]`."""
+
+    def __init__(self, config: Config, seed: int, of: Mapping[str, Any]) -> None:
+        self.config, self.seed = config, seed
+        es = config.es
+        parameters = controller.count(config.controller, config.rnn)
+        constants = cma_es.constants(parameters, es.population)
+        best = jnp.zeros(parameters)
+        self.state = (cma_es.init(jnp.zeros(parameters), es.sigma), best, jnp.float32(-jnp.inf))
+        self.history: list[list[float]] = []
+        """Generation, mean, best and worst fitness of the population, sigma."""
+        self.evaluations: list[list[float]] = []
+        """Generation, mean return of the distribution's mean."""
+
+        def ask(state: cma_es.State) -> jax.Array:
+            key = key_of(seed, "act", state.generation)
+            return cma_es.ask(state, jax.random.normal(key, (es.population, parameters)))
+
+        def tell(state: cma_es.State, candidates: jax.Array, returns: jax.Array) -> cma_es.State:
+            fitness = jnp.trunc(returns.mean(-1) * 10_000) / 10_000
+            return cma_es.tell(state, constants, candidates, cost(candidates, fitness, es.weight_decay))
+
+        self.ask, self.tell = jax.jit(ask), jax.jit(tell)
+
+    def rollouts(self, controllers: jax.Array, each: int, key: jax.Array, number: int) -> jax.Array:
+        """Returns `[P, each]`."""
+        raise NotImplementedError
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        """One generation, and after every so many the evaluation of the distribution's mean."""
+        es, (state, best, score) = self.config.es, self.state
+        candidates = self.ask(state)
+        returns = self.rollouts(controller.rounded(candidates), es.rollouts, key_of(self.seed, "sample", index), index)
+        fitness = np.asarray(returns).mean(-1)
+        state = self.tell(state, candidates, returns)
+        generation = index + 1
+        metrics = {"mean": fitness.mean(), "best": fitness.max(), "sigma": float(state.sigma)}
+        self.history.append([generation, fitness.mean(), fitness.max(), fitness.min(), float(state.sigma)])
+        if generation % es.evaluate_every == 0 or generation == es.generations:
+            mean = controller.rounded(state.mean)
+            found = self.rollouts(mean[None], es.evaluation_rollouts, key_of(self.seed, "evaluate"), -1)
+            value = float(np.asarray(found).mean())
+            self.evaluations.append([generation, value])
+            if value > float(score):
+                best, score = mean, jnp.float32(value)
+            metrics["evaluated"] = value
+        self.state = (state, best, score)
+        return metrics
+
+    def loose(self) -> dict[str, np.ndarray]:
+        """The history."""
+        return {"history": np.array(self.history), "evaluations": np.array(self.evaluations)}
+
+    def restore(self, loose: Mapping[str, np.ndarray]) -> None:
+        """Undoes `loose`."""
+        self.history, self.evaluations = loose["history"].tolist(), loose["evaluations"].tolist()
+
+    def write(self, folder: Path) -> None:
+        """The controller with the highest evaluation, and the history."""
+        save_arrays(folder, {"controller": self.state[1], "score": self.state[2], **self.loose()})
+
+
+def cost(candidates: jax.Array, fitness: jax.Array, weight_decay: float) -> jax.Array:
+    """What CMA-ES minimises: -fitness - weight_decay mean(weights^2), the release's sign."""
+    return -fitness - weight_decay * jnp.square(candidates).mean(-1)
+
+
+class DreamController(TrainController):
+    """C trained in the dream."""
+
+    def __init__(self, config: Config, seed: int, of: Mapping[str, Any], temperature: float) -> None:
+        super().__init__(config, seed, of)
+        self.params = of["rnn"] if config.dream.products == "float32" else mdnrnn.rounded(of["rnn"])
+        self.starts, self.temperature = of["starts"], temperature
+
+    def rollouts(self, controllers: jax.Array, each: int, key: jax.Array, number: int) -> jax.Array:
+        """Lengths of dreamed episodes, the whole generation in one program."""
+        many = jnp.repeat(controllers, each, 0)
+        found = dream.lengths(
+            self.params,
+            self.config.rnn,
+            self.config.controller,
+            self.starts,
+            many,
+            jnp.float32(self.temperature),
+            key,
+            self.config.dream.max_steps,
+        )
+        return found.reshape(len(controllers), each).astype(jnp.float32)
+
+
+class RealController(TrainController):
+    """C trained in the real environment."""
+
+    def __init__(self, config: Config, seed: int, of: Mapping[str, Any]) -> None:
+        super().__init__(config, seed, of)
+        self.agent = Agent(config, of["vae"], of["rnn"])
+
+    def rollouts(self, controllers: jax.Array, each: int, key: jax.Array, number: int) -> jax.Array:
+        """Returns of real episodes; tracks differ between members and generations, those of evaluations are fixed."""
+        episodes = len(controllers) * each
+        envs = min(self.config.es.envs, episodes)
+        policy = ControllerPolicy(self.agent, controllers, envs, key, each)
+        begin = 100_000 * (1 + self.seed) + (number + 1) * self.config.es.envs
+        games = Games(self.config, episodes, envs, begin, policy)
+        try:
+            return jnp.asarray(play(games), jnp.float32).reshape(len(controllers), each)
+        finally:
+            games.env.close()
+
+
+class Evaluate(Job):
+    """Episodes in the real environment: of a controller, or of uniform random actions."""
+
+    def __init__(self, config: Config, seed: int, episodes: int, policy: Any, first: int = EVALUATION_SEED) -> None:
+        self.policy = policy
+        self.games = Games(config, episodes, config.evaluation.envs, first + 10_000 * seed, policy)
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        """32 steps of every environment."""
+        for _ in range(32):
+            self.games.step()
+        finished = self.games.returns[self.games.lengths > 0]
+        return {"mean": finished.mean()} if len(finished) else {}
+
+    def done(self, steps: int) -> int:
+        """Episodes."""
+        return self.games.done()
+
+    def loose(self) -> dict[str, np.ndarray]:
+        """The games and the policy's memory."""
+        memory = dict(zip(("cell", "hidden"), map(np.asarray, getattr(self.policy, "state", ())), strict=False))
+        return {**self.games.state(), **memory}
+
+    def restore(self, loose: Mapping[str, np.ndarray]) -> None:
+        """Undoes `loose`."""
+        self.games.restore(loose)
+        if "cell" in loose:
+            self.policy.state = (jnp.asarray(loose["cell"]), jnp.asarray(loose["hidden"]))
+
+    def write(self, folder: Path) -> None:
+        """Returns and lengths."""
+        versions = self.games.env.info().package_versions
+        save_arrays(folder, {"returns": self.games.returns, "lengths": self.games.lengths})
+        save_arrays(folder, {name: np.array(version) for name, version in versions.items()}, "versions.npz")
+
+    def close(self) -> None:
+        """Ends the environments."""
+        self.games.env.close()
+
+
+class DreamEvaluate(Job):
+    """Dreamed episodes of one controller."""
+
+    def __init__(self, config: Config, seed: int, episodes: int, of: Mapping[str, Any], temperature: float) -> None:
+        self.train = DreamController(config, seed, of, temperature)
+        self.controller, self.episodes, self.seed = of["controller"], episodes, seed
+        self.returns = np.zeros(0)
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        """All episodes, with other random numbers than in training."""
+        key = key_of(self.seed, "evaluate", 1)
+        found = self.train.rollouts(jnp.asarray(self.controller)[None], self.episodes, key, -1)
+        self.returns = np.asarray(found)[0]
+        return {"mean": self.returns.mean()}
+
+    def done(self, steps: int) -> int:
+        """Episodes."""
+        return steps * self.episodes
+
+    def loose(self) -> dict[str, np.ndarray]:
+        """The returns."""
+        return {"returns": self.returns}
+
+    def restore(self, loose: Mapping[str, np.ndarray]) -> None:
+        """Undoes `loose`."""
+        self.returns = loose["returns"]
+
+    def write(self, folder: Path) -> None:
+        """Returns."""
+        save_arrays(folder, {"returns": self.returns})

@@ -1,0 +1,57 @@
+"""The policies that collect data, and what the real environments take. An episode's actions are drawn before it begins,
+from (seed, environment, episode) alone, so that a resumed collection draws the same."""
+
+import numpy as np
+
+from papers.world_models.config import CollectConfig, Config
+
+CAR_LATENT = 32
+"""Inputs of the random agent's controller (release: z of CarRacing)."""
+
+
+def new_action_frames(repeats: np.ndarray, frames: int) -> np.ndarray:
+    """bool `[frames]`: when Take Cover's random policy draws anew, given the repeats it draws (release, `extract.py`).
+
+    At a frame divisible by the current repeat an action is drawn, and the next repeat.
+    """
+    draws = np.zeros(frames, bool)
+    drawn = 0
+    for frame in range(frames):
+        if frame % repeats[drawn] == 0:
+            draws[frame] = True
+            drawn += 1
+    return draws
+
+
+def episode_actions(config: Config, of: CollectConfig, seed: int, env: int, episode: int) -> np.ndarray:
+    """Actions in [-1, 1], float32 `[time limit, A]`, of one episode by the collecting policy."""
+    random = np.random.default_rng([seed, env, episode])
+    frames = config.env.time_limit or 0
+    if of.policy == "uniform":
+        return random.uniform(-1, 1, (frames, config.rnn.action)).astype(np.float32)
+    if of.policy == "held":
+        draws = new_action_frames(random.integers(1, 11, frames + 1), frames)
+        values = random.uniform(-1, 1, (frames, config.rnn.action))
+        held = np.maximum.accumulate(np.where(draws, np.arange(frames), 0))
+        return values[held].astype(np.float32)
+    # An agent whose V and M are practically zero: z is noise, C's weights are Cauchy of a random scale.
+    scale = random.uniform(0, 0.01)
+    bias, weights = scale * random.standard_cauchy(3), scale * random.standard_cauchy((CAR_LATENT, 3))
+    return np.tanh(random.standard_normal((frames, CAR_LATENT)) @ weights + bias).astype(np.float32)
+
+
+def for_environment(config: Config, actions: np.ndarray) -> dict[str, np.ndarray]:
+    """What the real environment takes for C's outputs `[N, A]`."""
+    if not config.doom:
+        return {"action": np.asarray(actions, np.float32)}
+    from repro.envs.vizdoom import thirds
+
+    return {"action": thirds(np.asarray(actions)[:, 0])}
+
+
+def for_model(config: Config, actions: np.ndarray) -> np.ndarray:
+    """What M sees for C's outputs `[..., A]`: CarRacing's are steering, gas and brake."""
+    if config.doom:
+        return actions
+    steer, gas, brake = np.moveaxis(actions, -1, 0)
+    return np.stack([steer, (gas + 1) / 2, np.clip(brake, 0, 1)], -1)
