@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,8 +228,7 @@ class TrainRNN(Job):
             raise RunError(f"{have} are too few for rnn.batch={of.batch} sequences of rnn.length={of.length}")
         if not of.predict_restart and self.lengths.min() <= of.length:
             raise RunError(f"rnn.length={of.length} must be less than an episode's {self.lengths.min()} frames")
-        rate = optax.exponential_decay(of.learning_rate - of.learning_rate_end, 1, of.decay)
-        optimiser = adam_tf(lambda step: rate(step) + of.learning_rate_end, of.clip)
+        optimiser = adam_tf(partial(mdnrnn.learning_rate, of), of.clip)
         params = mdnrnn.init(key_of(seed, "init", 1), of)
         self.state = (params, optimiser.init(params), mdnrnn.zero_state(of, of.batch))
         self.epoch = -1

@@ -4,6 +4,7 @@ The head's columns are kept as `[hidden, restart + 3 K D]` with D (latent dimens
 K D log standard deviations, so that nothing is computed over an axis of length K. B batch, T time, H hidden.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -184,6 +185,12 @@ def _unroll_backward(kept, gradients):  # type: ignore[no-untyped-def]
 
 
 _unroll.defvjp(_unroll_forward, _unroll_backward)
+
+
+def learning_rate(config: MDNRNNConfig, step: jax.Array) -> jax.Array:
+    """(first - end) decay^step + end; as an exponential, because a float32 power of 0.99999 is off by 3e-4."""
+    decayed = jnp.exp(step * math.log(config.decay))
+    return (config.learning_rate - config.learning_rate_end) * decayed + config.learning_rate_end
 
 
 # ---- losses ---------------------------------------------------------------------------------------------------------
