@@ -30,7 +30,6 @@ class DMCEnv:
         self._env = _load(task, seed)
         spec = self._env.action_spec()
         self._low, self._high = np.asarray(spec.minimum, float), np.asarray(spec.maximum, float)
-        self._bounded = np.isfinite(self._low) & np.isfinite(self._high)
         self.action_spaces = {"action": Space(tuple(spec.shape), "float32")}
         self.obs_spaces: dict[str, Space] = {}
         if settings.proprio:
@@ -91,10 +90,7 @@ class DMCEnv:
         return EnvironmentInfo(packages.versions("dm-control", "mujoco"), settings)
 
     def _rescale(self, action: np.ndarray) -> np.ndarray:
-        action = np.asarray(action, float)
-        low, high = np.where(self._bounded, self._low, -1.0), np.where(self._bounded, self._high, 1.0)
-        scaled = low + (np.clip(action, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
-        return np.where(self._bounded, scaled, action)
+        return to_bounds(np.asarray(action, float), self._low, self._high)
 
     def _render(self) -> np.ndarray:
         height, width = self._settings.size
@@ -108,6 +104,14 @@ class DMCEnv:
                 f"DMC pixels cannot be rendered here (MUJOCO_GL={os.environ.get('MUJOCO_GL')}: "
                 f"{type(error).__name__}); run: {packages.RENDERING}"
             ) from error
+
+
+def to_bounds(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Actions `[..., A]` in [-1, 1] to the bounds of the environment; dimensions without finite bounds unchanged."""
+    bounded = np.isfinite(low) & np.isfinite(high)
+    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    scaled = low + (np.clip(action, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
+    return np.where(bounded, scaled, action)
 
 
 def _load(task: str, seed: int) -> Any:

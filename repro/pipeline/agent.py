@@ -4,6 +4,9 @@ The paper's config has `env`, `loop`, `seeds`, `first_seed`, and the methods `pr
 `method()` (which published numbers they are compared with).
 """
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from repro import registry
+from repro.envs import as_host
+from repro.envs.base import HostEnv
 from repro.pipeline import seeds as seeding
 from repro.pipeline.checkpoint import Checkpoints
 from repro.pipeline.run import Result, Run
@@ -33,7 +38,8 @@ def reproduce(config: Any, run: Run) -> Result:
     algorithm, env = registry.load(run.paper.build)(config, env_seeds(run.seeds, config.loop.envs))
     try:
         scale = config.env.action_repeat
-        trained = train(run, algorithm, env, config.loop, scale)
+        with evaluation_env(config, run) as evaluation:
+            trained = train(run, algorithm, env, config.loop, scale, evaluation=evaluation)
         keep_agent(run.folder, run.config_hash, trained.agent)
         if config.loop.predictions:
             for path in write_predictions(run, algorithm, trained):
@@ -41,7 +47,7 @@ def reproduce(config: Any, run: Run) -> Result:
         protocol = config.protocol()
         return Result(
             protocol=protocol,
-            episodes=trained.episodes,
+            episodes=trained.evaluations if protocol.episodes == "evaluation" else trained.episodes,
             budget_used=trained.steps,
             budget_paper=run.reference.loop.steps * run.reference.env.action_repeat,
             step_unit=protocol.step_unit,
@@ -55,6 +61,22 @@ def reproduce(config: Any, run: Run) -> Result:
     finally:
         if hasattr(env, "close"):
             env.close()
+
+
+@contextlib.contextmanager
+def evaluation_env(config: Any, run: Run) -> Iterator[HostEnv | None]:
+    """Environments for the evaluations during training, apart from its own; None where there are none."""
+    loop = config.loop
+    if not loop.evaluate_every:
+        yield None
+        return
+    per_seed = min(loop.evaluation_episodes, 4)
+    host = dataclasses.replace(config, loop=dataclasses.replace(loop, driver="host"))
+    env = as_host(registry.load(run.paper.build)(host, env_seeds(run.seeds, per_seed, EVALUATION_SEED))[1])
+    try:
+        yield env
+    finally:
+        env.close()
 
 
 def keep_agent(folder: Path, config_hash: str, agent: Any) -> None:

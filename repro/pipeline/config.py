@@ -23,6 +23,20 @@ class LoopConfig:
     replay_storage: Literal["device", "host"] = "device"
     online_queue: bool = False
     """Sample every newly completed sequence once before uniform sampling (DreamerV3)."""
+    sampling: Literal["uniform", "within", "within_or_end", "evenly", "without_last"] = "uniform"
+    """Sequences uniformly over the replay, or an episode first and then a window in it by a rule of that name in
+    `repro.replay.episodes`; only finished episodes that are longer than `batch_length` are drawn then."""
+    prefill: int = 0
+    """Agent steps per seed before the first update; 0 waits for batch_size * batch_length sequences instead."""
+    pretrain: int = 0
+    """Updates made at once at the first update."""
+    burst: int = 1
+    """Updates are made every so many agent steps, as many as have come due (host driver)."""
+    evaluate_every: int = 0
+    """Agent steps per seed between evaluations of `evaluation_episodes` episodes; 0 for none, -1 for one at the end."""
+    evaluate_from: int = 0
+    """Agent steps per seed before the first of them."""
+    evaluation_episodes: int = 1
     driver: Literal["auto", "host", "fused"] = "auto"
     """`fused` steps the environment inside the jitted program; `auto` does so where the environment can."""
     fused_iterations: int = 16
@@ -44,6 +58,8 @@ class LoopConfig:
                 raise ValueError(f"{name} must be at least 1")
         if self.train_ratio < 0:
             raise ValueError("train_ratio must not be negative")
+        if min(self.prefill, self.pretrain, self.evaluate_from) < 0 or min(self.burst, self.evaluation_episodes) < 1:
+            raise ValueError("prefill, pretrain and evaluate_from must be at least 0, burst and evaluation_episodes 1")
         if self.replay_capacity // self.envs < self.stored_length:
             raise ValueError(f"replay_capacity must hold {self.stored_length} steps for each environment")
 

@@ -18,41 +18,70 @@ from repro.pipeline import seeds as seeding
 from repro.pipeline.algorithm import Algorithm
 
 
+class RollOut:
+    """Plays episodes as the agent does in evaluation: S seeds, S x E environments, seed-major.
+
+    Later calls go on with the environments as they are, so that every call sees new episodes.
+    """
+
+    def __init__(self, algorithm: Algorithm, env: HostEnv, seeds: list[int]) -> None:
+        self.env, self.count = env, len(seeds)
+        self.per_seed = env.num_envs // self.count
+        self.timestep: TimeStep | None = None
+        carry = algorithm.initial_carry(self.per_seed)
+        self._carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.count, *x.shape)), carry)
+
+        @jax.jit
+        def act(agent: Any, carry: Any, timestep: TimeStep, step: jax.Array) -> tuple[dict[str, jax.Array], Any]:
+            keys = seeding.keys(seeds, "evaluate", step)
+            one = lambda a, c, t, k: algorithm.act(a, c, TimeStep(*t), k, mode="eval")[:2]  # noqa: E731
+            actions, carry = jax.vmap(one)(agent, carry, seeding.split(tuple(timestep), self.count), keys)
+            return seeding.merge(actions), carry
+
+        self._act = act
+
+    def __call__(
+        self, agent: Any, episodes: int, step: int = 0, limit: int = 1_000_000
+    ) -> list[tuple[list[float], list[int]]]:
+        """Returns and lengths of the first `episodes` episodes of every seed.
+
+        `agent` has leading axis S; `step` numbers the first random key. Each environment contributes equally many
+        episodes (no bias to short ones): episodes are rounded up to a multiple of E, then cut. Raises `RunError` when
+        `limit` steps do not suffice.
+        """
+        wanted = -(-episodes // self.per_seed)
+        returns: list[list[float]] = [[] for _ in range(self.env.num_envs)]
+        lengths: list[list[int]] = [[] for _ in range(self.env.num_envs)]
+        total, length, carry = np.zeros(self.env.num_envs), np.zeros(self.env.num_envs, int), self._carry
+        timestep = self.timestep or self.env.reset()
+        # Episodes that another call left unfinished do not count: everyone begins with a first observation.
+        begun = np.array(timestep.is_first)
+        for number in range(limit):
+            begun |= timestep.is_first
+            total = np.where(timestep.is_first, 0.0, total) + timestep.reward
+            length = np.where(timestep.is_first, 0, length + 1)
+            for i in np.flatnonzero(timestep.is_last & begun):
+                returns[i].append(float(total[i]))
+                lengths[i].append(int(length[i]))
+            if min(len(r) for r in returns) >= wanted:
+                self.timestep = timestep
+                return [
+                    (self._first(returns, s, episodes), self._first(lengths, s, episodes)) for s in range(self.count)
+                ]
+            actions, carry = self._act(agent, carry, timestep, jnp.int32(step + number))
+            timestep = self.env.step(jax.device_get(actions))
+        raise RunError(f"evaluation: fewer than {episodes} episodes a seed within {limit:,} steps")
+
+    def _first(self, values: list[list[Any]], seed: int, episodes: int) -> list[Any]:
+        mine = values[seed * self.per_seed : (seed + 1) * self.per_seed]
+        return [own[n] for n in range(-(-episodes // self.per_seed)) for own in mine][:episodes]
+
+
 def roll_out(
     algorithm: Algorithm, agent: Any, env: HostEnv, seeds: list[int], episodes: int, limit: int = 1_000_000
 ) -> list[list[float]]:
-    """Returns of the first `episodes` episodes of every seed.
-
-    `agent` has leading axis S; `env` has S x E environments, seed-major. Each environment contributes equally many
-    episodes (no bias to short ones): episodes are rounded up to a multiple of E, then cut. Raises `RunError` when
-    `limit` steps do not suffice.
-    """
-    count = len(seeds)
-    per_seed = env.num_envs // count
-    wanted = -(-episodes // per_seed)
-    carry = algorithm.initial_carry(per_seed)
-    carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), carry)
-
-    @jax.jit
-    def act(carry: Any, timestep: TimeStep, step: jax.Array) -> tuple[dict[str, jax.Array], Any]:
-        keys = seeding.keys(seeds, "evaluate", step)
-        one = lambda a, c, t, k: algorithm.act(a, c, TimeStep(*t), k, mode="eval")[:2]  # noqa: E731
-        actions, carry = jax.vmap(one)(agent, carry, seeding.split(tuple(timestep), count), keys)
-        return seeding.merge(actions), carry
-
-    returns: list[list[float]] = [[] for _ in range(env.num_envs)]
-    total = np.zeros(env.num_envs)
-    timestep = env.reset()
-    for step in range(limit):
-        total = np.where(timestep.is_first, 0.0, total) + timestep.reward
-        for i in np.flatnonzero(timestep.is_last):
-            returns[i].append(float(total[i]))
-        if min(len(r) for r in returns) >= wanted:
-            by_seed = [returns[s * per_seed : (s + 1) * per_seed] for s in range(count)]
-            return [[r[n] for n in range(wanted) for r in envs][:episodes] for envs in by_seed]
-        actions, carry = act(carry, timestep, jnp.int32(step))
-        timestep = env.step(jax.device_get(actions))
-    raise RunError(f"evaluation: fewer than {episodes} episodes a seed within {limit:,} steps")
+    """Returns of the first `episodes` episodes of every seed, see `RollOut`."""
+    return [returns for returns, _ in RollOut(algorithm, env, seeds)(agent, episodes, limit=limit)]
 
 
 def find_run(name: str) -> Path:

@@ -18,7 +18,8 @@ from repro.envs.base import HostEnv, JaxEnv, TimeStep
 from repro.pipeline import seeds as seeding
 from repro.pipeline.algorithm import Algorithm, Transition
 from repro.pipeline.config import LoopConfig
-from repro.replay import DeviceReplay, Uniform, mark_boundaries
+from repro.replay import DeviceReplay, Episodes, Sampler, Uniform, mark_boundaries
+from repro.replay.episodes import WINDOWS, after_context
 from repro.scale import mesh as meshes
 
 
@@ -53,12 +54,8 @@ class Online:
         self.fused = loop.driver == "fused" or (loop.driver == "auto" and hasattr(env, "init"))
         self.how: Any = "vmap" if loop.seeds_map == "auto" else loop.seeds_map
         per_stream = min(loop.replay_capacity // loop.envs, loop.steps // loop.envs + 1)
-        self.replay = DeviceReplay(
-            capacity=max(per_stream, loop.stored_length),
-            streams=loop.envs,
-            length=loop.stored_length,
-            sampler=Uniform(online=loop.online_queue),
-        )
+        capacity = max(per_stream, loop.stored_length)
+        self.replay = DeviceReplay(capacity, loop.envs, loop.stored_length, make_sampler(loop, capacity))
 
     def _over_seeds(self, f: Callable[..., Any]) -> Callable[..., Any]:
         return meshes.each_seed(seeding.over_seeds(f, self.how), self.mesh)
@@ -141,7 +138,10 @@ class Online:
         return per_vector_step.denominator, per_vector_step.numerator
 
     def steps_before_learning(self) -> int:
-        """Vector steps until the replay holds batch_size * batch_length start positions (DreamerV3's rule)."""
+        """Vector steps until the replay holds batch_size * batch_length start positions (DreamerV3's rule), or those of
+        the prefill."""
+        if self.loop.prefill:
+            return -(-self.loop.prefill // self.loop.envs)
         wanted = min(self.loop.batch_size * self.loop.batch_length, self.replay.capacity // 2)
         return self.loop.stored_length - 1 + -(-wanted // self.loop.envs)
 
@@ -178,6 +178,16 @@ class Online:
         state, (seen, metrics) = jax.lax.scan(body, state, jnp.arange(iterations))
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
         return state, flat, jax.tree.map(lambda x: x[-1], metrics)
+
+
+def make_sampler(loop: LoopConfig, capacity: int) -> Sampler:
+    """What `loop.sampling` names, for rings of `capacity` steps."""
+    if loop.sampling == "uniform":
+        return Uniform(online=loop.online_queue)
+    shortest = loop.batch_length + 1
+    window = after_context(WINDOWS[loop.sampling], loop.replay_context)
+    # Room for twice as many episodes as can be drawn: shorter ones take places too.
+    return Episodes(2 * (capacity // shortest + 1), window, shortest)
 
 
 def shapes(tree: Any, mesh: Mesh | None = None) -> Any:

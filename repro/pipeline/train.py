@@ -1,6 +1,7 @@
 """Drives `Online` to the end of its budget: compilation, progress, episodes, checkpoints, interruption, failure."""
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from repro.pipeline.algorithm import Algorithm
 from repro.pipeline.checkpoint import Checkpoints, tree_digest
 from repro.pipeline.config import LoopConfig
 from repro.pipeline.episodes import EpisodeLog
+from repro.pipeline.evaluate import RollOut
 from repro.pipeline.log import Progress, duration
 from repro.pipeline.memory import DeviceMemory, HostMemory, Memory
 from repro.pipeline.online import LoopState, Online, shapes
@@ -32,7 +34,9 @@ class Trained:
     agent: Any
     """Final state of the algorithm, leading axis S."""
     episodes: list[dict[str, list[float]]]
-    """Per seed, as in the run record."""
+    """Training episodes per seed, as in the run record."""
+    evaluations: list[dict[str, list[float]]]
+    """Evaluation episodes per seed, with the step of their evaluation."""
     steps: int
     """Environment steps per seed, action repeat included."""
     updates: int
@@ -51,14 +55,16 @@ def train(
     loop: LoopConfig,
     step_scale: int = 1,
     describe: Callable[[Mapping[str, float]], str] | None = None,
+    evaluation: HostEnv | None = None,
 ) -> Trained:
     """Trains for `loop.steps` agent steps per seed; continues from the newest checkpoint if `run.resume`.
 
     `step_scale` is the action repeat: steps in logs and records are agent steps times it. `describe` turns the mean
-    metrics into a few words for the progress line. Raises `RunError` when a loss is not finite, the environment dies,
+    metrics into a few words for the progress line. `evaluation` holds the environments of evaluations, equally many per
+    seed, where `loop.evaluate_every` asks for them. Raises `RunError` when a loss is not finite, the environment dies,
     memory or disk run out, or the process is told to stop; everything up to the last checkpoint is kept.
     """
-    trainer = _Trainer(run, algorithm, env, loop, step_scale, describe)
+    trainer = _Trainer(run, algorithm, env, loop, step_scale, describe, evaluation)
     try:
         return trainer.run_to_the_end()
     except jax.errors.JaxRuntimeError as error:
@@ -81,6 +87,7 @@ class _Trainer:
         loop: LoopConfig,
         step_scale: int,
         describe: Callable[[Mapping[str, float]], str] | None,
+        evaluation: HostEnv | None,
     ) -> None:
         self.run, self.env, self.loop, self.step_scale = run, env, loop, step_scale
         self.describe = describe or (lambda metrics: "")
@@ -99,6 +106,12 @@ class _Trainer:
         self.last_checkpoint = time.monotonic()
         self.stop_signal: int | None = None
         self.busy = (0.0, 0, 0)  # seconds, vector steps, updates measured after compilation
+        self.roll_out = RollOut(algorithm, evaluation, run.seeds) if evaluation is not None else None
+        self.evaluations: list[dict[str, list[float]]] = [
+            {"step": [], "return": [], "length": []} for _ in range(self.online.count)
+        ]
+        self.next_evaluation = loop.evaluate_from if loop.evaluate_every > 0 else loop.steps
+        self.evaluating = 0.0  # seconds
 
     # ---- start -----------------------------------------------------------------------------------------------------
 
@@ -128,6 +141,11 @@ class _Trainer:
         self.episodes.restore(meta["episodes"])
         self.step, self.updates, self.resumed = meta["step"], meta["updates"], meta["resumed"] + 1
         self.ratio.restore(meta["ratio"])
+        self.evaluations, self.next_evaluation = meta["evaluations"], meta["next_evaluation"]
+        if self.roll_out is not None:
+            own = {k.removeprefix("evaluation/"): v for k, v in loose.items() if k.startswith("evaluation/")}
+            self.roll_out.timestep = self.roll_out.env.restore(own) if own else None
+            loose = {k: v for k, v in loose.items() if not k.startswith("evaluation/")}
         if not self.online.fused:
             timestep = self.env.restore(loose)
             state = state._replace(timestep=jax.tree.map(jnp.asarray, timestep))
@@ -161,6 +179,7 @@ class _Trainer:
         return Trained(
             agent=state.agent,
             episodes=self.episodes.finished,
+            evaluations=self.evaluations,
             steps=self._agent_steps() * self.step_scale,
             updates=self.updates,
             resumed=self.resumed,
@@ -175,7 +194,9 @@ class _Trainer:
         with self.run.phase("compile"):
             memory = self._memory(state)
         agent, carry, _, timestep, _ = state
-        wanted = min(self.loop.batch_size * self.loop.batch_length, online.replay.capacity // 2)
+        # A prefill is counted in steps; sampling by episode needs one that is over.
+        first = self.loop.prefill
+        wanted = 1 if first else min(self.loop.batch_size * self.loop.batch_length, online.replay.capacity // 2)
         ready = False
         begin = (time.monotonic(), self.step, self.updates)
         try:
@@ -184,12 +205,13 @@ class _Trainer:
                     actions, carry = memory.collect(agent, carry, timestep, self.step)
                     self.step += 1
                     self._note(self.step, timestep)
-                    ready = ready or memory.items() >= wanted
+                    ready = ready or (self._agent_steps() >= first and memory.items() >= wanted)
                     # Dispatch order matters: actions first (the environments need them), then the updates, which run
                     # while the host steps the environments.
                     for _ in range(self._updates_due() if ready else 0):
                         agent, self.metrics = memory.learn(agent, self.updates)
                         self.updates += 1
+                    self._evaluate(agent)
                     if self.step < self.total:
                         timestep = self._step_environment(jax.device_get(actions))
                     state = LoopState(agent, carry, memory.buffer, timestep, None)
@@ -201,9 +223,12 @@ class _Trainer:
         return state
 
     def _updates_due(self) -> int:
-        """The ratio is asked once for every environment, as in the official loop."""
+        """The ratio is asked once for every environment, as in the official loop; in bursts only now and then."""
         steps = self._agent_steps()
-        return sum(self.ratio(step) for step in range(steps - self.loop.envs + 1, steps + 1))
+        if self.loop.burst > 1 and steps // self.loop.burst == (steps - self.loop.envs) // self.loop.burst:
+            return 0
+        more = max(0, self.loop.pretrain - 1) if self.ratio.previous is None else 0
+        return more + sum(self.ratio(step) for step in range(steps - self.loop.envs + 1, steps + 1))
 
     def _memory(self, state: LoopState) -> Memory:
         if self.loop.replay_storage == "device":
@@ -245,10 +270,12 @@ class _Trainer:
                 state, seen, self.metrics = program(state, jnp.int32(self.step), jnp.int32(self.updates))
                 self.updates += per_call * updates
                 self._note_all(seen)
+                self._evaluate(state.agent)
                 self._housekeeping(state, begin)
             if self.step < self.total and not self._out_of_time():
                 state, seen = walk(state, jnp.int32(self.step), self.total - self.step)
                 self._note_all(seen)
+            self._evaluate(state.agent)
             jax.block_until_ready(state.agent)
         self._measure(begin)
         return state
@@ -265,6 +292,32 @@ class _Trainer:
             self.step += 1
             self.episodes.add(self.step, *row)
 
+    def _evaluate(self, agent: Any) -> None:
+        """Plays evaluation episodes if it is time, and notes them."""
+        steps = self._agent_steps()
+        if self.roll_out is None or self.loop.evaluate_every == 0 or steps < self.next_evaluation:
+            return
+        begin = time.monotonic()
+        number = len(self.evaluations[0]["step"]) * 1_000_000 % (2**31 - 2_000_000)
+        for log, found in zip(
+            self.evaluations, self.roll_out(agent, self.loop.evaluation_episodes, number), strict=True
+        ):
+            log["step"] += [steps * self.step_scale] * len(found[0])
+            log["return"] += found[0]
+            log["length"] += found[1]
+        scores = [float(np.mean(log["return"][-self.loop.evaluation_episodes :])) for log in self.evaluations]
+        self.run.log.scalars(
+            steps * self.step_scale,
+            {f"evaluation/return_seed{s}": v for s, v in zip(self.run.seeds, scores, strict=True)},
+        )
+        shown = " ".join(f"{score:.4g}" for score in scores[:8])
+        self.run.log.say(f"evaluation at step {steps:,}: return {shown}")
+        while self.loop.evaluate_every > 0 and self.next_evaluation <= steps:
+            self.next_evaluation += self.loop.evaluate_every
+        if self.loop.evaluate_every < 0:
+            self.next_evaluation = sys.maxsize
+        self.evaluating += time.monotonic() - begin
+
     def _out_of_time(self) -> bool:
         """Whether `max_minutes` have passed since the first call (after compilation)."""
         if self.loop.max_minutes is not None and self.deadline == float("inf"):
@@ -272,7 +325,7 @@ class _Trainer:
         return time.monotonic() > self.deadline
 
     def _measure(self, begin: tuple[float, int, int]) -> None:
-        self.busy = (time.monotonic() - begin[0], self.step - begin[1], self.updates - begin[2])
+        self.busy = (time.monotonic() - begin[0] - self.evaluating, self.step - begin[1], self.updates - begin[2])
 
     def _housekeeping(self, state: LoopState, begin: tuple[float, int, int], memory: Memory | None = None) -> None:
         if self.progress.due():
@@ -317,12 +370,16 @@ class _Trainer:
     def _checkpoint(self, state: LoopState) -> None:
         begin = time.monotonic()
         loose = {} if self.online.fused else dict(self.env.state())
+        if self.roll_out is not None and self.roll_out.timestep is not None:
+            loose |= {f"evaluation/{k}": v for k, v in self.roll_out.env.state().items()}
         meta = {
             "step": self.step,
             "updates": self.updates,
             "resumed": self.resumed,
             "ratio": self.ratio.state(),
             "episodes": self.episodes.state(),
+            "evaluations": self.evaluations,
+            "next_evaluation": self.next_evaluation,
         }
         self.checkpoints.save(self.step, self._kept(state), loose, meta)
         self.last_checkpoint = time.monotonic()

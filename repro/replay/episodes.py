@@ -20,7 +20,34 @@ It may be negative or reach beyond the end: those steps are padding.
 
 def within(key: jax.Array, steps: jax.Array, length: int) -> jax.Array:
     """min(u, n - L), u uniform over the n steps: the last window is drawn more often (Dreamer V2 of May 2021)."""
-    return jnp.minimum(jax.random.randint(key, steps.shape, 0, steps), steps - length)
+    return clipped_start(jax.random.randint(key, steps.shape, 0, steps), steps, length)
+
+
+def within_or_end(key: jax.Array, steps: jax.Array, length: int) -> jax.Array:
+    """min(u, n - L), u uniform over 0 ... n (Dreamer V2, release 2.2.0)."""
+    return clipped_start(jax.random.randint(key, steps.shape, 0, steps + 1), steps, length)
+
+
+def evenly(key: jax.Array, steps: jax.Array, length: int) -> jax.Array:
+    """All windows of the episode alike (Dreamer V2 on DeepMind Control)."""
+    return jax.random.randint(key, steps.shape, 0, steps - length + 1)
+
+
+def without_last(key: jax.Array, steps: jax.Array, length: int) -> jax.Array:
+    """All windows alike but the one with the episode's last step, which is never drawn (Dreamer V1); needs n > L."""
+    return jax.random.randint(key, steps.shape, 0, steps - length)
+
+
+def clipped_start(drawn: jax.Array, steps: jax.Array, length: int) -> jax.Array:
+    """The window begins at the drawn step, or where the last whole window does."""
+    return jnp.minimum(drawn, steps - length)
+
+
+def after_context(window: Window, context: int) -> Window:
+    """`window` for the trained part of sequences with `context` steps before it (padding at an episode's start)."""
+    if not context:
+        return window
+    return lambda key, steps, length: window(key, steps, length - context) - context
 
 
 def padded_right(key: jax.Array, steps: jax.Array, length: int) -> jax.Array:
@@ -31,6 +58,10 @@ def padded_right(key: jax.Array, steps: jax.Array, length: int) -> jax.Array:
 def padded_left(key: jax.Array, steps: jax.Array, length: int) -> jax.Array:
     """The last step uniform over the episode; what lies before its start is padding (IRIS, actor-critic)."""
     return jax.random.randint(key, steps.shape, 0, steps) - length + 1
+
+
+WINDOWS = {f.__name__: f for f in (within, within_or_end, evenly, without_last)}
+"""Rules for windows that lie inside the episode, by name."""
 
 
 @dataclass(frozen=True)

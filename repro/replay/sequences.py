@@ -1,6 +1,7 @@
 """What happens to a sampled batch before it is learned from."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,3 +17,32 @@ def mark_boundaries(batch: Any) -> Any:
     start = xp.arange(batch.is_first.shape[-1]) == 0
     next_first = xp.concatenate([batch.is_first[..., 1:], xp.zeros_like(batch.is_first[..., :1])], -1)
     return batch._replace(is_first=batch.is_first | start, is_last=batch.is_last | next_first)
+
+
+class Steps(NamedTuple):
+    """Sequences `[B, T, ...]` in which every step knows the action that led to it."""
+
+    obs: dict[str, Any]
+    previous_action: Any
+    reward: Any
+    is_first: Any
+    is_terminal: Any
+    """float32: 1 where the episode ended for good."""
+
+
+def steps_of(batch: Any, action_key: str, obs_keys: Iterable[str], context: int) -> Steps:
+    """The trained part of a replay batch `[B, context + T]` for agents with one action key.
+
+    With one step of context every trained step has its previous action; without, the first is marked as a reset, which
+    makes the previous action count as zero.
+    """
+    action = jnp.asarray(batch.action[action_key])
+    previous = action[:, :-1] if context else jnp.roll(action, 1, 1)
+    cut = lambda x: jnp.asarray(x)[:, context:]  # noqa: E731
+    return Steps(
+        {k: cut(batch.obs[k]) for k in obs_keys},
+        previous[:, context - 1 :] if context else previous,
+        cut(batch.reward),
+        cut(batch.is_first),
+        cut(batch.is_terminal).astype(jnp.float32),
+    )

@@ -25,3 +25,22 @@ def lambda_return(
 
     _, returns = lax.scan(step, bootstrap[-1], (fixed, passed), reverse=True, unroll=16)
     return jnp.moveaxis(returns, 0, axis)
+
+
+def lambda_return_of_states(
+    reward: jax.Array, live: jax.Array, mix: float, value: jax.Array, axis: int = 0
+) -> jax.Array:
+    """R_t = r_t + live_t [(1 - mix) v_{t+1} + mix R_{t+1}], R_{T-1} = v_{T-1}: a reward belongs to its own state.
+
+    All arrays have T entries along `axis`, the result T-1; the last reward does not count (DreamerV1, DreamerV2).
+    """
+    shifted = (jnp.roll(x, 1, axis) for x in (reward, live))
+    return lambda_return(*shifted, mix, value, axis)
+
+
+def discount_weights(live: jax.Array) -> jax.Array:
+    """Probability `[T, ...]` that imagination still goes on in a state, discount included: 1, live_0, live_0 live_1 ...
+
+    Time comes first; without gradient (Dreamer, appendix; DreamerV2, eqs. 5 and 6).
+    """
+    return lax.stop_gradient(jnp.cumprod(jnp.concatenate([jnp.ones_like(live[:1]), live[:-1]]), 0))
