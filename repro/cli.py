@@ -29,6 +29,7 @@ COMMANDS = {
     "parity": ("parity", "our modules on recorded official inputs and weights"),
     "import": ("importer", "official checkpoint to ours"),
     "bench": ("bench", "speed here, or compiled for an accelerator that is not here"),
+    "play": ("play", "steer inside a learned model, in the browser, beside the real task"),
     "sweep": ("sweep", "the grid tasks x seeds on this machine, Ray or Slurm"),
     "results": ("results", "add run records made on another machine"),
     "data": ("data", "data sets that papers need"),

@@ -58,6 +58,8 @@ class Paper:
     predictions: str = ""
     """`module:function` called as `f(algorithm, state, batch, key)` for one seed: name -> video `[T, H, W, 3]` uint8 of
     open-loop predictions."""
+    play: str = ""
+    """`module:function` called as `f(run folder)`: a `repro.play.Game` to steer by hand."""
     parity: str = ""
     """`module:CASES`, a mapping `config.function` -> `f(case) -> {output name: array}` (see `repro.interop.parity`)."""
     importer: str = ""

@@ -33,6 +33,7 @@ PAPER = Paper(
     reference=_reference,
     method="world_models_tau1.15",
     reproduce="papers.world_models.pipeline:reproduce",
+    play="papers.world_models.play:open_run",
     parity="papers.world_models.parity:CASES",
     importer="papers.world_models.official:import_weights",
 )
