@@ -9,6 +9,7 @@ from typing import Literal
 
 from repro.envs import settings as environments
 from repro.envs.settings import EnvSettings
+from repro.errors import UsageError
 
 DOOM, CAR = "vizdoom_takecover", "carracing"
 
@@ -179,6 +180,8 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     quantise: bool = True
     """Weights of V and M are rounded to 4 decimals for all that follows their training (R: how they are stored)."""
+    weights: str = ""
+    """Folder made by `repro import world_models`: that agent is evaluated instead of trained."""
     stages: StagesConfig = field(default_factory=StagesConfig)
     seeds: int = 1
     first_seed: int = 0
@@ -187,9 +190,16 @@ class Config:
         if self.seeds < 1:
             raise ValueError("seeds must be at least 1")
         if self.vae.latent != self.rnn.latent:
-            raise ValueError("vae.latent and rnn.latent must be equal")
+            raise ValueError("vae.latent and rnn.latent must be equal; latent=N sets both")
         if self.collect.episodes < max(self.collect.envs, 1):
             raise ValueError("collect.episodes must be at least collect.envs")
+
+    def with_latent(self, text: str) -> "Config":
+        """`--set latent=16`: V's and M's width of z together."""
+        if not text.isdigit() or not int(text):
+            raise UsageError(f"config field 'latent': expected a whole number above 0, got {text!r}")
+        latent = int(text)
+        return replace(self, vae=replace(self.vae, latent=latent), rnn=replace(self.rnn, latent=latent))
 
     @property
     def doom(self) -> bool:

@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -55,14 +56,20 @@ def frame_process(case: Case) -> Outputs:
 
 def _vae_forward(params: vae.Params, images: Any, normal: Any, tolerance: float) -> Outputs:
     pixels = jnp.asarray(images, jnp.float32) / 255
-    mu, logvar = vae.encode(params, pixels)
-    z = vae.sample(mu, logvar, normal)
+    mu, logvar, z, y = _vae_outputs(params, pixels, normal)
     losses, gradients = _vae_gradients(params, pixels, normal, tolerance)
     return {
-        "mu": mu, "logvar": logvar, "z": z, "y": vae.decode(params, z), "r_loss": losses.reconstruction,
+        "mu": mu, "logvar": logvar, "z": z, "y": y, "r_loss": losses.reconstruction,
         "kl_loss": losses.kl, "loss": losses.total, "kl_per_sample": losses.kl_per_sample,
         "grad_global_norm": _norm(gradients), "gradients": gradients,
     }  # fmt: skip
+
+
+@jax.jit
+def _vae_outputs(params: vae.Params, pixels: jax.Array, normal: jax.Array) -> tuple[jax.Array, ...]:
+    mu, logvar = vae.encode(params, pixels)
+    z = vae.sample(mu, logvar, normal)
+    return mu, logvar, z, vae.decode(params, z)
 
 
 @jax.jit
@@ -132,9 +139,8 @@ def _rows(mixture: mdnrnn.Mixture) -> Outputs:
     return {"logmix": rows(log_weights), "mean": rows(mixture.mean), "logstd": rows(mixture.log_std)}
 
 
-def _sequence(of: MDNRNNConfig, params: mdnrnn.Params, batch: mdnrnn.Batch, state: mdnrnn.State) -> Outputs:
-    """Outputs, losses and gradients of one batch."""
-
+@partial(jax.jit, static_argnums=0)
+def _gradients(of: MDNRNNConfig, params: mdnrnn.Params, batch: mdnrnn.Batch, state: mdnrnn.State) -> Any:
     def objective(params: mdnrnn.Params) -> Any:
         losses, last = mdnrnn.loss(params, of, batch, state)
         return losses.total, (losses, last)
@@ -146,7 +152,12 @@ def _sequence(of: MDNRNNConfig, params: mdnrnn.Params, batch: mdnrnn.Batch, stat
         parts.append(restart[..., None])
     reset_to = state if of.restart_to == "fed" else jax.tree.map(jnp.zeros_like, state)
     h, _ = mdnrnn.unroll(params, mdnrnn.project(params, *parts), state, restart, reset_to)
-    mixture, logits = mdnrnn.head(params, of, h)
+    return gradients, losses, last, mdnrnn.head(params, of, h)
+
+
+def _sequence(of: MDNRNNConfig, params: mdnrnn.Params, batch: mdnrnn.Batch, state: mdnrnn.State) -> Outputs:
+    """Outputs, losses and gradients of one batch."""
+    gradients, losses, last, (mixture, logits) = _gradients(of, params, batch, state)
     return {
         **_rows(mixture), "restart_logits": np.asarray(logits).T.reshape(-1), "final_c": last[0], "final_h": last[1],
         "cost": losses.total, "z_cost": losses.latent, "r_cost": losses.restart, "grad_global_norm": _norm(gradients),
@@ -157,7 +168,8 @@ def _sequence(of: MDNRNNConfig, params: mdnrnn.Params, batch: mdnrnn.Batch, stat
 def _train(of: MDNRNNConfig, params: Any, batches: list[mdnrnn.Batch], state: Any, rates: Any, clip: float) -> Outputs:
     """Clipped updates, one a batch, each from `state`."""
     optimiser = adam_tf(lambda step: jnp.asarray(rates)[step], clip)
-    moments, costs, found = optimiser.init(params), [], {}
+    moments, costs = optimiser.init(params), []
+    found: Outputs = {}
     for number, batch in enumerate(batches, 1):
         outputs = _sequence(of, params, batch, state)
         costs.append([outputs["cost"], outputs["z_cost"], outputs["r_cost"]])
@@ -196,16 +208,19 @@ def mdnrnn_car(case: Case) -> Outputs:
     return {**found, "train_costs": np.array(costs), "step_c": cell, "step_h": hidden}
 
 
+@partial(jax.jit, static_argnums=0)
+def _car_gradients(of: MDNRNNConfig, params: Any, inputs: jax.Array, targets: jax.Array, state: Any) -> Any:
+    def objective(params: mdnrnn.Params) -> Any:
+        h, last = mdnrnn.unroll(params, mdnrnn.project(params, inputs), state, None, state)
+        mixture, _ = mdnrnn.head(params, of, h)
+        return -mdnrnn.log_likelihood(mixture, targets).mean(), (mixture, last)
+
+    return jax.value_and_grad(objective, has_aux=True)(params)
+
+
 def _inputs_and_targets(of: MDNRNNConfig, params: Any, x: np.ndarray, y: np.ndarray, state: Any) -> Outputs:
     """As `_sequence`, where targets are not the inputs of the next step."""
-    x, y = jnp.asarray(x).swapaxes(0, 1), jnp.asarray(y).swapaxes(0, 1)
-
-    def objective(params: mdnrnn.Params) -> Any:
-        h, last = mdnrnn.unroll(params, mdnrnn.project(params, x), state, None, state)
-        mixture, _ = mdnrnn.head(params, of, h)
-        return -mdnrnn.log_likelihood(mixture, y).mean(), (mixture, last)
-
-    (cost, (mixture, last)), gradients = jax.value_and_grad(objective, has_aux=True)(params)
+    (cost, (mixture, last)), gradients = _car_gradients(of, params, x.swapaxes(0, 1), y.swapaxes(0, 1), state)
     return {
         **_rows(mixture), "final_c": last[0], "final_h": last[1], "cost": cost, "grad_global_norm": _norm(gradients),
         "gradients": gradients,
@@ -214,7 +229,8 @@ def _inputs_and_targets(of: MDNRNNConfig, params: Any, x: np.ndarray, y: np.ndar
 
 def mdnrnn_full_recipe(case: Case) -> Outputs:
     """One step at full size."""
-    of, found = _rnn_config(case.config), {}
+    of = _rnn_config(case.config)
+    found: Outputs = {}
     for variant in case.config["variants"]:
         params = official.rnn_from_official(_recipe(case, variant), of)
         params = jax.tree.map(jnp.asarray, params)
@@ -229,7 +245,8 @@ def mdnrnn_full_recipe(case: Case) -> Outputs:
 
 def mdnrnn_doom(case: Case) -> Outputs:
     """Both variants of the restart: forward from two states, gradients, three updates."""
-    inputs, found = case.inputs, {}
+    inputs = case.inputs
+    found: Outputs = {}
     sequence = lambda i: mdnrnn.Batch(  # noqa: E731
         jnp.asarray(inputs["z"][i]).swapaxes(0, 1),
         jnp.asarray(inputs["action"][i])[..., None].swapaxes(0, 1),
@@ -253,7 +270,8 @@ def mdnrnn_doom(case: Case) -> Outputs:
 
 def mdn_sampling(case: Case) -> Outputs:
     """Free-running latents at several temperatures."""
-    of, inputs, found = _rnn_config(case.config), case.inputs, {}
+    of, inputs = _rnn_config(case.config), case.inputs
+    found: Outputs = {}
     params = jax.tree.map(jnp.asarray, official.rnn_from_official(_weights(case), of))
     for name, tau in case.config["temperatures"].items():
         latent, state = jnp.asarray(inputs["z0"])[None], mdnrnn.zero_state(of, 1)
@@ -270,7 +288,8 @@ def mdn_sampling(case: Case) -> Outputs:
 
 def doom_dream_env(case: Case) -> Outputs:
     """Episodes of the learned environment with recorded random numbers."""
-    of, inputs, found = _rnn_config(case.config, predict_restart=True), case.inputs, {}
+    of, inputs = _rnn_config(case.config, predict_restart=True), case.inputs
+    found: Outputs = {}
     params = jax.tree.map(jnp.asarray, official.rnn_from_official(_weights(case), of))
     starts = dream.Starts(jnp.asarray(inputs["initial_mu_int"]), jnp.asarray(inputs["initial_logvar_int"]))
     for name, tau in case.config["temperatures"].items():

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from papers.world_models import controller, jobs
+from papers.world_models import controller, evolve
 from papers.world_models.config import ControllerConfig, MDNRNNConfig
 from repro.interop.parity import Case, Implementation
 from repro.optim import cma_es, evolution
@@ -17,7 +17,8 @@ Outputs = dict[str, Any]
 
 def controller_car(case: Case) -> Outputs:
     """Every choice of features: number of parameters and actions."""
-    config, found = case.config, {}
+    config = case.config
+    found: Outputs = {}
     rnn = MDNRNNConfig(latent=config["z_size"], hidden=config["hidden_size"], action=config["action_size"])
     for mode, of in config["modes"].items():
         kind = ControllerConfig("".join(of["features"]), of["hidden"])  # type: ignore[arg-type]
@@ -57,15 +58,16 @@ def es_utils(case: Case) -> Outputs:
     return {
         "ranks": jnp.argsort(jnp.argsort(ranked)),
         "centered_ranks": evolution.centred_ranks(ranked),
-        "wd_value": jobs.cost(weights, jnp.zeros(len(weights)), decay),
-        "cma_table": jobs.cost(weights, rewards, decay),
+        "wd_value": evolve.cost(weights, jnp.zeros(len(weights)), decay),
+        "cma_table": evolve.cost(weights, rewards, decay),
         "quant_out": controller.rounded(jnp.asarray(inputs["quant_in"], jnp.float32)),
     }
 
 
 def es_alternatives(case: Case) -> Outputs:
     """OpenAI's strategy and PEPG, from the recorded candidates."""
-    config, target, found = case.config, jnp.asarray(case.inputs["target"], jnp.float32), {}
+    config, target = case.config, jnp.asarray(case.inputs["target"], jnp.float32)
+    found: Outputs = {}
     for name, tell in (("openes", evolution.tell_openai), ("pepg", evolution.tell_pepg)):
         of = config[name]
         settings = evolution.Settings(
@@ -120,7 +122,7 @@ def cma_quadratic(case: Case) -> Outputs:
     for g in range(1, case.config["generations"] + 1):
         candidates = inputs[f"g{g}_solutions"]
         reward = 1000 - (inputs["scales"] * np.square(candidates - inputs["target"])).sum(-1)
-        table = jobs.cost(jnp.asarray(candidates), jnp.asarray(reward), float(inputs["weight_decay"]))
+        table = evolve.cost(jnp.asarray(candidates), jnp.asarray(reward), float(inputs["weight_decay"]))
         state = cma_es.tell(state, of, jnp.asarray(candidates), table)
         if float(table.min()) < least:
             least, best = float(table.min()), candidates[int(table.argmin())]

@@ -1,0 +1,203 @@
+"""The stages of C at work: training by CMA-ES in the dream or in the real environment, and evaluation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from papers.world_models import controller, dream, mdnrnn
+from papers.world_models.config import Config
+from papers.world_models.jobs import STEPS, key_of
+from papers.world_models.real import Agent, ControllerPolicy, Games, play
+from repro.optim import cma_es
+from repro.pipeline.stages import Job, save_arrays
+
+EVALUATION_SEED = 1_000_000
+"""Environments of an evaluation are seeded from here on."""
+
+
+class TrainController(Job):
+    """CMA-ES. `evaluate(index, controllers [P, N], rollouts)` gives the return of every roll-out, `[P, rollouts]`."""
+
+    def __init__(self, config: Config, seed: int, of: Mapping[str, Any]) -> None:
+        self.config, self.seed = config, seed
+        es = config.es
+        parameters = controller.count(config.controller, config.rnn)
+        constants = cma_es.constants(parameters, es.population)
+        best = jnp.zeros(parameters)
+        self.state = (cma_es.init(jnp.zeros(parameters), es.sigma), best, jnp.float32(-jnp.inf))
+        self.history: list[list[float]] = []
+        """Generation, mean, best and worst fitness of the population, sigma."""
+        self.evaluations: list[list[float]] = []
+        """Generation, mean return of the distribution's mean."""
+
+        def ask(state: cma_es.State) -> jax.Array:
+            key = key_of(seed, "act", state.generation)
+            return cma_es.ask(state, jax.random.normal(key, (es.population, parameters)))
+
+        def tell(state: cma_es.State, candidates: jax.Array, returns: jax.Array) -> cma_es.State:
+            fitness = jnp.trunc(returns.mean(-1) * 10_000) / 10_000
+            return cma_es.tell(state, constants, candidates, cost(candidates, fitness, es.weight_decay))
+
+        self.ask, self.tell = jax.jit(ask), jax.jit(tell)
+
+    def rollouts(self, controllers: jax.Array, each: int, key: jax.Array, number: int) -> jax.Array:
+        """Returns `[P, each]`."""
+        raise NotImplementedError
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        """One generation, and after every so many the evaluation of the distribution's mean."""
+        es, (state, best, score) = self.config.es, self.state
+        candidates = self.ask(state)
+        returns = self.rollouts(controller.rounded(candidates), es.rollouts, key_of(self.seed, "sample", index), index)
+        fitness = np.asarray(returns).mean(-1)
+        state = self.tell(state, candidates, returns)
+        generation = index + 1
+        metrics = {"mean": fitness.mean(), "best": fitness.max(), "sigma": float(state.sigma)}
+        self.history.append([generation, fitness.mean(), fitness.max(), fitness.min(), float(state.sigma)])
+        if generation % es.evaluate_every == 0 or generation == es.generations:
+            mean = controller.rounded(state.mean)
+            found = self.rollouts(mean[None], es.evaluation_rollouts, key_of(self.seed, "evaluate"), -1)
+            value = float(np.asarray(found).mean())
+            self.evaluations.append([generation, value])
+            if value > float(score):
+                best, score = mean, jnp.float32(value)
+            metrics["evaluated"] = value
+        self.state = (state, best, score)
+        return metrics
+
+    def loose(self) -> dict[str, np.ndarray]:
+        """The history."""
+        return {"history": np.array(self.history), "evaluations": np.array(self.evaluations)}
+
+    def restore(self, loose: Mapping[str, np.ndarray]) -> None:
+        """Undoes `loose`."""
+        self.history, self.evaluations = loose["history"].tolist(), loose["evaluations"].tolist()
+
+    def write(self, folder: Path) -> None:
+        """The controller with the highest evaluation, and the history."""
+        save_arrays(folder, {"controller": self.state[1], "score": self.state[2], **self.loose()})
+
+
+def cost(candidates: jax.Array, fitness: jax.Array, weight_decay: float) -> jax.Array:
+    """What CMA-ES minimises: -fitness - weight_decay mean(weights^2), the release's sign."""
+    return -fitness - weight_decay * jnp.square(candidates).mean(-1)
+
+
+class DreamController(TrainController):
+    """C trained in the dream."""
+
+    def __init__(self, config: Config, seed: int, of: Mapping[str, Any], temperature: float) -> None:
+        super().__init__(config, seed, of)
+        self.params = of["rnn"] if config.dream.products == "float32" else mdnrnn.rounded(of["rnn"])
+        self.starts, self.temperature = of["starts"], temperature
+
+    def rollouts(self, controllers: jax.Array, each: int, key: jax.Array, number: int) -> jax.Array:
+        """Lengths of dreamed episodes, the whole generation in one program."""
+        many = jnp.repeat(controllers, each, 0)
+        found = dream.lengths(
+            self.params,
+            self.config.rnn,
+            self.config.controller,
+            self.starts,
+            many,
+            jnp.float32(self.temperature),
+            key,
+            self.config.dream.max_steps,
+        )
+        return found.reshape(len(controllers), each).astype(jnp.float32)
+
+
+class RealController(TrainController):
+    """C trained in the real environment."""
+
+    def __init__(self, config: Config, seed: int, of: Mapping[str, Any]) -> None:
+        super().__init__(config, seed, of)
+        self.agent = Agent(config, of["vae"], of["rnn"])
+
+    def rollouts(self, controllers: jax.Array, each: int, key: jax.Array, number: int) -> jax.Array:
+        """Returns of real episodes; tracks differ between members and generations, those of evaluations are fixed."""
+        episodes = len(controllers) * each
+        envs = min(self.config.es.envs, episodes)
+        policy = ControllerPolicy(self.agent, controllers, envs, key, each)
+        begin = 100_000 * (1 + self.seed) + (number + 1) * self.config.es.envs
+        games = Games(self.config, episodes, envs, begin, policy)
+        try:
+            return jnp.asarray(play(games), jnp.float32).reshape(len(controllers), each)
+        finally:
+            games.env.close()
+
+
+class Evaluate(Job):
+    """Episodes in the real environment: of a controller, or of uniform random actions."""
+
+    def __init__(self, config: Config, seed: int, episodes: int, policy: Any, first: int = EVALUATION_SEED) -> None:
+        self.policy = policy
+        self.games = Games(config, episodes, config.evaluation.envs, first + 10_000 * seed, policy)
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        """A few steps of every environment."""
+        for _ in range(STEPS):
+            self.games.step()
+        finished = self.games.returns[self.games.lengths > 0]
+        return {"mean": finished.mean()} if len(finished) else {}
+
+    def done(self, steps: int) -> int:
+        """Episodes."""
+        return self.games.done()
+
+    def loose(self) -> dict[str, np.ndarray]:
+        """The games and the policy's memory."""
+        memory = dict(zip(("cell", "hidden"), map(np.asarray, getattr(self.policy, "state", ())), strict=False))
+        return {**self.games.state(), **memory}
+
+    def restore(self, loose: Mapping[str, np.ndarray]) -> None:
+        """Undoes `loose`."""
+        self.games.restore(loose)
+        if "cell" in loose:
+            self.policy.state = (jnp.asarray(loose["cell"]), jnp.asarray(loose["hidden"]))
+
+    def write(self, folder: Path) -> None:
+        """Returns and lengths."""
+        versions = self.games.env.info().package_versions
+        save_arrays(folder, {"returns": self.games.returns, "lengths": self.games.lengths})
+        save_arrays(folder, {name: np.array(version) for name, version in versions.items()}, "versions.npz")
+
+    def close(self) -> None:
+        """Ends the environments."""
+        self.games.env.close()
+
+
+class DreamEvaluate(Job):
+    """Dreamed episodes of one controller."""
+
+    def __init__(self, config: Config, seed: int, episodes: int, of: Mapping[str, Any], temperature: float) -> None:
+        self.train = DreamController(config, seed, of, temperature)
+        self.controller, self.episodes, self.seed = of["controller"], episodes, seed
+        self.returns = np.zeros(0)
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        """All episodes, with other random numbers than in training."""
+        key = key_of(self.seed, "evaluate", 1)
+        found = self.train.rollouts(jnp.asarray(self.controller)[None], self.episodes, key, -1)
+        self.returns = np.asarray(found)[0]
+        return {"mean": self.returns.mean()}
+
+    def done(self, steps: int) -> int:
+        """Episodes."""
+        return steps * self.episodes
+
+    def loose(self) -> dict[str, np.ndarray]:
+        """The returns."""
+        return {"returns": self.returns}
+
+    def restore(self, loose: Mapping[str, np.ndarray]) -> None:
+        """Undoes `loose`."""
+        self.returns = loose["returns"]
+
+    def write(self, folder: Path) -> None:
+        """Returns."""
+        save_arrays(folder, {"returns": self.returns})
