@@ -53,7 +53,11 @@ def compile_both(first: Any, second: Any) -> tuple[Any, Any]:
 
 
 class DeviceMemory:
-    """The replay is an argument of the programs, donated so that they write into it in place."""
+    """The replay is an argument of the programs, donated so that they write into it in place.
+
+    Of `state` only shapes are used, the buffer excepted; with a `state` of shapes alone set `buffer` before the first
+    call.
+    """
 
     def __init__(self, online: Online, state: LoopState) -> None:
         number = jax.ShapeDtypeStruct((), jnp.int32)

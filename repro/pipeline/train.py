@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -105,6 +106,7 @@ class _Trainer:
         self.deadline = float("inf")
         self.last_checkpoint = time.monotonic()
         self.stop_signal: int | None = None
+        self.programs: Future[DeviceMemory] | None = None
         self.busy = (0.0, 0, 0)  # seconds, vector steps, updates measured after compilation
         self.roll_out = RollOut(algorithm, evaluation, run.seeds) if evaluation is not None else None
         self.evaluations: list[dict[str, list[float]]] = [
@@ -123,6 +125,10 @@ class _Trainer:
         agent_shapes = jax.eval_shape(online.init_agent, online.seeds)
         placed = meshes.by_seed(self.mesh)
         make_buffer = jax.jit(lambda: self._buffer(agent_shapes, carry, timestep), out_shardings=placed)
+        if not online.fused and self.loop.replay_storage == "device":
+            # The long compilation begins before there are parameters: their shapes suffice.
+            like = LoopState(agent_shapes, carry, jax.eval_shape(make_buffer), timestep, None)
+            self.programs = ThreadPoolExecutor(1).submit(DeviceMemory, online, like)
         agent = jax.jit(online.init_agent, out_shardings=placed)(online.seeds)
         return meshes.place(LoopState(agent, carry, make_buffer(), timestep, environment), self.mesh)
 
@@ -231,8 +237,10 @@ class _Trainer:
         return more + sum(self.ratio(step) for step in range(steps - self.loop.envs + 1, steps + 1))
 
     def _memory(self, state: LoopState) -> Memory:
-        if self.loop.replay_storage == "device":
-            return DeviceMemory(self.online, state)
+        if self.programs is not None:
+            memory = self.programs.result()
+            memory.buffer = state.buffer
+            return memory
         return HostMemory(self.online, state, self.run.folder / "replay", self.step if self.resumed else None)
 
     def _step_environment(self, actions: dict[str, np.ndarray]) -> TimeStep:
