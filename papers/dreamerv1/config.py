@@ -51,6 +51,10 @@ class Config:
             )
         return PROTOCOLS["dreamerv1", "dmc_vision"]
 
+    def method(self) -> str:
+        """The published numbers of the paper."""
+        return "dreamerv1"
+
     def for_platform(self, platform: str) -> "Config":
         """float32 on CPU, where bfloat16 is slower; unchanged elsewhere."""
         return self if platform != "cpu" else replace(self, agent=replace(self.agent, compute_dtype="float32"))
@@ -120,7 +124,7 @@ def fast(suite: str, task: str) -> Config:
 
 
 # Agent steps per seed of the `cpu` preset; chosen for the time that they take.
-_CPU_STEPS = {"dmc_vision": 20_000, "atari_200m": 40_000}
+_CPU_STEPS = {"dmc_vision": 10_000, "atari_200m": 20_000}
 
 
 def cpu(suite: str, task: str) -> Config:
@@ -132,7 +136,7 @@ def cpu(suite: str, task: str) -> Config:
         config.agent,
         depth=16,
         units=200,
-        imagine_from_last=4,
+        imagine_from_last=8,
         model_lr=1e-3,
         actor_lr=3e-4,
         critic_lr=3e-4,
@@ -141,9 +145,9 @@ def cpu(suite: str, task: str) -> Config:
     loop = replace(
         config.loop,
         steps=_CPU_STEPS[suite],
-        train_ratio=20,
-        batch_size=10,
-        batch_length=20,
+        train_ratio=10,
+        batch_size=8,
+        batch_length=16,
         prefill=2_000,
         burst=1,
         replay_storage="device",

@@ -187,7 +187,7 @@ METHODS = {
 
 
 def fast(suite: str, task: str) -> Config:
-    """A fiftieth of the frames on Atari, a tenth of the steps on DeepMind Control, full model, one GPU, about an hour."""
+    """A fiftieth of the frames on Atari, a tenth of the steps on DeepMind Control; full model, one GPU, an hour."""
     config = replace(paper(suite, task), preset="fast")
     part = 50 if suite == "atari_200m" else 10
     return replace(config, loop=replace(config.loop, steps=config.loop.steps // part))
@@ -195,7 +195,7 @@ def fast(suite: str, task: str) -> Config:
 
 def cpu(suite: str, task: str) -> Config:
     """The real task with a small model (depth 16, 200 units), short batches, fewer updates and higher learning rates;
-    two seeds on two CPU cores in about 15 minutes: 1M frames of Atari, 60,000 steps of DeepMind Control, compared with
+    two seeds on two CPU cores in about 15 minutes: 1M frames of Atari, 30,000 steps of DeepMind Control, compared with
     the published curve there."""
     config = paper(suite, task)
     atari = suite == "atari_200m"
@@ -204,7 +204,7 @@ def cpu(suite: str, task: str) -> Config:
         rssm=replace(config.agent.rssm, deter=200, hidden=200),
         depth=16,
         units=200,
-        imagine_from_last=4,
+        imagine_from_last=8,
         model=OptimizerConfig(1e-3),
         actor=OptimizerConfig(3e-4),
         critic=OptimizerConfig(3e-4),
@@ -212,11 +212,11 @@ def cpu(suite: str, task: str) -> Config:
     )
     loop = replace(
         config.loop,
-        steps=250_000 if atari else 30_000,
+        steps=250_000 if atari else 15_000,
         envs=8 if atari else 1,
-        train_ratio=2 if atari else 16,
+        train_ratio=0.5 if atari else 4,
         batch_size=8,
-        batch_length=25 if atari else 20,
+        batch_length=16,
         prefill=10_000 if atari else 1_000,
         pretrain=0,
         replay_storage="device",
