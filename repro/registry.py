@@ -55,6 +55,9 @@ class Paper:
     build: str = ""
     """For online agents: `module:function` called as `f(config, env_seeds) -> (algorithm, environment)`; training,
     evaluation and benchmark build their parts through it."""
+    bench: str = ""
+    """For other papers: `module:function` called as `f(config, seconds)`: what was measured by name, each a
+    `repro.pipeline.bench.Part`."""
     predictions: str = ""
     """`module:function` called as `f(algorithm, state, batch, key)` for one seed: name -> video `[T, H, W, 3]` uint8 of
     open-loop predictions."""

@@ -34,6 +34,7 @@ PAPER = Paper(
     method="world_models_tau1.15",
     reproduce="papers.world_models.pipeline:reproduce",
     play="papers.world_models.play:open_run",
+    bench="papers.world_models.bench:measure",
     parity="papers.world_models.parity:CASES",
     importer="papers.world_models.official:import_weights",
 )

@@ -141,8 +141,8 @@ def frames_of(collected: Artefact) -> np.ndarray:
 class TrainVAE(Job):
     """Adam on batches of frames, shuffled anew every epoch, the last incomplete batch of an epoch left out."""
 
-    def __init__(self, config: Config, seed: int, collected: Artefact) -> None:
-        self.of, self.seed, self.frames = config.vae, seed, frames_of(collected)
+    def __init__(self, config: Config, seed: int, frames: np.ndarray) -> None:
+        self.of, self.seed, self.frames = config.vae, seed, frames
         self.per_epoch = len(self.frames) // self.of.batch
         if not self.per_epoch:
             raise RunError(f"{len(self.frames)} frames were collected, fewer than vae.batch={self.of.batch}")
@@ -187,8 +187,8 @@ class Encode(Job):
 
     BATCH = 200
 
-    def __init__(self, config: Config, collected: Artefact, params: Mapping[str, Any]) -> None:
-        self.frames, self.params = frames_of(collected), params
+    def __init__(self, frames: np.ndarray, params: Mapping[str, Any]) -> None:
+        self.frames, self.params = frames, params
         self.encode = jax.jit(lambda params, images: vae.encode(params, images.astype(jnp.float32) / 255))
         self.found: list[np.ndarray] = []
 
@@ -226,10 +226,10 @@ class TrainRNN(Job):
     LSTM state goes on from piece to piece. CarRacing: a batch of different episodes, from their first frames.
     """
 
-    def __init__(self, config: Config, seed: int, collected: Artefact, encoded: Artefact) -> None:
+    def __init__(self, config: Config, seed: int, kept: Mapping[str, Any], series: Mapping[str, Any]) -> None:
+        """`kept`: lengths and actions of the episodes; `series`: mu and logvar of all frames."""
         self.config, self.of, self.seed = config, config.rnn, seed
         of = self.of
-        kept, series = collected.arrays(), encoded.arrays()
         self.mu, self.logvar = series["mu"], series["logvar"]
         self.action = policies.for_model(config, kept["actions"].astype(np.float32))
         self.lengths = kept["lengths"]

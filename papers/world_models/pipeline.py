@@ -64,7 +64,7 @@ def stages_of(config: Config, seed: int) -> list[Stage]:
     def encoding(inputs: Inputs, scratch: Path) -> Job:
         arrays = inputs[vae].arrays()
         params = {k: controller.rounded(v) if config.quantise else v for k, v in arrays.items()}
-        return jobs.Encode(config, inputs[collect], params)
+        return jobs.Encode(jobs.frames_of(inputs[collect]), params)
 
     frames = lambda inputs: int(inputs[collect].arrays()["lengths"].sum())  # noqa: E731
     return [
@@ -74,12 +74,13 @@ def stages_of(config: Config, seed: int) -> list[Stage]:
         ),
         Stage(
             vae, config.vae.updates, "updates", _settings(config, seed, "vae"),
-            lambda inputs, scratch: jobs.TrainVAE(config, seed, inputs[collect]), (collect,),
+            lambda inputs, scratch: jobs.TrainVAE(config, seed, jobs.frames_of(inputs[collect])), (collect,),
         ),
         Stage(encode, frames, "frames", {"quantise": config.quantise}, encoding, (collect, vae)),
         Stage(
             rnn, config.rnn.updates, "updates", _settings(config, seed, "rnn"),
-            lambda inputs, scratch: jobs.TrainRNN(config, seed, inputs[collect], inputs[encode]), (collect, encode),
+            lambda inputs, scratch: jobs.TrainRNN(config, seed, *(inputs[n].arrays() for n in (collect, encode))),
+            (collect, encode),
         ),
         *_controllers(config, seed, (collect, vae, encode, rnn)),
     ]  # fmt: skip

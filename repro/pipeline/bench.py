@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,51 @@ from repro.pipeline.online import LoopState, Online
 from repro.scale import mesh as meshes
 
 Figure = dict[str, float]
+
+
+class Part(NamedTuple):
+    """One measured piece of a paper that is no online agent."""
+
+    seconds: Figure
+    amount: float
+    """What is done in that time, in `unit`."""
+    unit: str
+    what: str
+    """The sizes, in words."""
+
+
+def measure_parts(paper: registry.Paper, config: Any, seconds: float = 20.0) -> dict[str, Any]:
+    """Times the pieces that the paper's own `bench` names, for about `seconds` each."""
+    parts: dict[str, Part] = registry.load(paper.bench)(config, seconds)
+    return {
+        "paper": paper.name,
+        "suite": config.suite,
+        "task": config.task,
+        "preset": config.preset,
+        "parts": {
+            name: part._asdict() | {"per_s": part.amount / part.seconds["median"]} for name, part in parts.items()
+        },
+        "matmul_gflops_per_s": matmul_rate("float32") / 1e9,
+        "peak_memory_gib": peak_memory() / 2**30,
+        "hardware": platform.describe_hardware(),
+        "versions": platform.versions(("jax", "jaxlib", "flax", "numpy")),
+    }
+
+
+def render_parts(found: dict[str, Any]) -> str:
+    """The measurements of `measure_parts` as text."""
+    hardware = found["hardware"]
+    machine = hardware["cpu"] if hardware["platform"] == "cpu" else hardware["device_kind"]
+    lines = [
+        f"{found['paper']} on {found['suite']}/{found['task']}, preset {found['preset']}",
+        f"{machine}, {hardware['cpu_cores']} cores, jax {found['versions']['jax']}, "
+        f"large product {found['matmul_gflops_per_s']:,.0f} GFLOP/s, peak memory {found['peak_memory_gib']:.2f} GiB",
+    ]
+    for name, part in found["parts"].items():
+        low, middle, high = (part["seconds"][k] for k in ("min", "median", "max"))
+        span = f"{middle:.4g} s ({low:.4g} to {high:.4g}, {part['seconds']['repetitions']:.0f} times)"
+        lines.append(f"  {name:<18}{part['per_s']:>12,.1f} {part['unit']}/s   {span}; {part['what']}")
+    return "\n".join(lines)
 
 
 def measure(paper: registry.Paper, config: Any, seconds: float = 20.0) -> dict[str, Any]:

@@ -34,6 +34,15 @@ def test_figures_belong_together(capsys: Any) -> None:
     assert "2 seeds, 4 environments, batch 2 x 8, float32" in text
 
 
+def test_pieces_of_a_paper_that_is_no_agent(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = bench.Part({"median": 0.5, "min": 0.4, "max": 0.6, "repetitions": 3}, 20, "steps", "two sizes")
+    monkeypatch.setattr("papers.world_models.bench.measure", lambda config, seconds: {"piece": part})
+    assert main(["bench", "world_models", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parts"]["piece"]["per_s"] == 40
+    assert main(["bench", "world_models"]) == 0
+    assert "piece                     40.0 steps/s   0.5 s (0.4 to 0.6, 3 times); two sizes" in capsys.readouterr().out
+
+
 def test_repetitions_and_a_known_product() -> None:
     calls: list[int] = []
     figure = bench.repeat(lambda: calls.append(1), seconds=0.0, most=9)
