@@ -6,8 +6,10 @@
 import argparse
 import importlib
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -118,6 +120,46 @@ def _original(folder: Path) -> Any:
     return env
 
 
+def speeds(steps: int = 400) -> list[tuple[str, int, float]]:
+    """What, environments at once, steps per second with images; the package's own CarRacing first."""
+    from gymnasium.envs.box2d.car_racing import CarRacing
+
+    random = np.random.default_rng(0)
+    drive = [np.array([0.1, 0.0, -0.3]) + 0.1 * random.standard_normal(3) for _ in range(steps)]
+    package = CarRacing()
+    package.reset(seed=0)
+    found = [("CarRacing-v3 of gymnasium", 1, _rate(lambda t: package.step(controls(drive[t])), steps))]
+    doom, car = environments.world_models_doom(), environments.world_models_car()
+    for name, suite, task, settings in (
+        ("CarRacing-v3", "carracing", "carracing_v0", environments.carracing_v3()),
+        ("CarRacing, 2018's view and frame map", "carracing", "carracing_v0", car),
+        ("Take Cover, 480 x 640", "vizdoom_takecover", "take_cover", doom),
+        ("Take Cover, 240 x 320", "vizdoom_takecover", "take_cover", replace(doom, screen=CHEAP)),
+    ):
+        for envs in (1, 2):
+            env = as_host(make(suite, task, list(range(envs)), settings))
+            env.reset()
+            still = np.zeros((envs, *env.action_spaces["action"].shape), env.action_spaces["action"].dtype)
+            acts = [still + (drive[t].astype(np.float32) if suite == "carracing" else t % 3) for t in range(steps)]
+            stepped = partial(_step, env, [act.astype(still.dtype) for act in acts])
+            found.append((name, envs, envs * _rate(stepped, steps)))
+            env.close()
+    return found
+
+
+def _step(env: Any, actions: list[np.ndarray], t: int) -> None:
+    env.step({"action": actions[t]})
+
+
+def _rate(step: Callable[[int], Any], steps: int) -> float:
+    for t in range(steps // 10):
+        step(t)
+    begun = time.perf_counter()
+    for t in range(steps // 10, steps):
+        step(t)
+    return (steps - steps // 10) / (time.perf_counter() - begun)
+
+
 def variants() -> list[tuple[str, str, str, EnvSettings, str, Policy]]:
     """Suite, task, name of the settings, settings, name of the policy, policy."""
     doom, car = ("vizdoom_takecover", "take_cover"), ("carracing", "carracing_v0")
@@ -133,7 +175,6 @@ def variants() -> list[tuple[str, str, str, EnvSettings, str, Policy]]:
     cars: dict[str, EnvSettings] = {
         "lap rule of 2018": v0,
         "lap rule of v3": replace(v0, lap_fraction=0.95),
-        "never ends (collection)": environments.world_models_car(collect=True),
     }
     rows: list[tuple[str, str, str, EnvSettings, str, Policy]] = []
     for name, settings in games.items():
@@ -149,7 +190,13 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=100, help="of each row (a multiple of 4)")
     parser.add_argument("--suite", choices=("vizdoom_takecover", "carracing"), help="one of the two alone")
     parser.add_argument("--gym-0.9.4", dest="gym", type=Path, help="folder of that release: its CarRacing-v0 alone")
+    parser.add_argument("--speed", action="store_true", help="environment steps per second instead")
     args = parser.parse_args()
+    if args.speed:
+        print("| environment | at once | steps/s |\n|---|---|---|")
+        for name, envs, rate in speeds():
+            print(f"| {name} | {envs} | {rate:,.0f} |", flush=True)
+        return
     print("| environment | settings | policy | return | standard error | episodes |\n|---|---|---|---|---|---|")
     if args.gym:
         for original_policy in (random_agent, uniform):
