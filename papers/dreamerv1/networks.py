@@ -1,5 +1,7 @@
 """The networks of DreamerV1, put together from the suite's parts."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -63,7 +65,7 @@ class Networks(nnx.Module):
         c, space = config, action_spaces[one_action_key(action_spaces)]
         check_actions(c.policy == "onehot", space, c.policy)
         inputs = c.stoch + c.deter
-        sizes = {"units": c.units, "layers": 2, "dense_act": jax.nn.elu, "draw": draw}
+        sizes: dict[str, Any] = {"units": c.units, "layers": 2, "dense_act": jax.nn.elu, "draw": draw}
         self.encoder = Encoder(obs_spaces, c.depth, jax.nn.relu, **sizes)
         self.rssm = RSSM(
             GaussianLatent(c.stoch, softplus_std(c.min_std)),

@@ -135,7 +135,8 @@ def train_step(case: Case) -> Arrays:
 
 def train_three_steps(case: Case) -> Arrays:
     """Three updates in a row."""
-    agent, found = Agent(case), {}
+    agent = Agent(case)
+    found: Arrays = {}
     state, update = agent.state, jax.jit(agent.agent.update)
     for i in range(3):
         inputs = under(case.inputs, f"step{i}/")

@@ -289,20 +289,20 @@ def actor_onehot(case: Case) -> Arrays:
 
 def kl_free_nats(case: Case) -> Arrays:
     """KL of Gaussians and its clipping, in both official versions."""
-    free, found = case.config["free_nats"], {}
+    free = case.config["free_nats"]
+    found: Arrays = {}
     for tag in case.config["tags"]:
         values = [jnp.asarray(case.inputs[f"{tag}/{k}"]) for k in ("post/mean", "post/std", "prior/mean", "prior/std")]
-        pair = lambda a, b, c, d: (Normal(a, b), Normal(c, d))  # noqa: E731
-        tf2 = lambda *v: latent_loss(*pair(*v), free)[0]  # noqa: E731
-        tf1 = lambda *v: jnp.maximum(latent_loss(*pair(*v), free)[1] - free, 0).mean()  # noqa: E731
-        kl = latent_loss(*pair(*values), free)[1]
+        tf2 = lambda *v: latent_loss(Normal(*v[:2]), Normal(*v[2:]), free)[0]  # noqa: E731
+        tf1 = lambda *v: jnp.maximum(latent_loss(Normal(*v[:2]), Normal(*v[2:]), free)[1] - free, 0).mean()  # noqa: E731
+        posterior, prior = Normal(*values[:2]), Normal(*values[2:])
+        kl = latent_loss(posterior, prior, free)[1]
         found |= {f"{tag}/kl": kl, f"{tag}/kl_mean": kl.mean(), f"{tag}/div_tf2": tf2(*values)}
         found |= {f"{tag}/div_tf1_shifted": tf1(*values), f"{tag}/div_per_step_clip": jnp.maximum(kl, free).mean()}
         for name, f in (("tf2", tf2), ("tf1", tf1)):
             gradients = jax.grad(f, (0, 1, 2, 3))(*values)
             names = ("post_mean", "post_std", "prior_mean", "prior_std")
             found |= {f"{tag}/grad_{name}/{k}": g for k, g in zip(names, gradients, strict=True)}
-        posterior, prior = pair(*values)
         found |= {f"{tag}/post_entropy": posterior.entropy().sum(-1), f"{tag}/prior_entropy": prior.entropy().sum(-1)}
     return found
 
@@ -324,7 +324,7 @@ def lambda_return(case: Case) -> Arrays:
             found[f"{name}/lambda{lam}"] = returns(lam, reward, value, live, bootstrap)
         lam = c["grad_lambda"]
         found[f"{name}/lambda{lam}_no_bootstrap"] = returns(lam, reward, value, live, jnp.zeros_like(bootstrap))
-        turned = returns(lam, *(x.T for x in (reward, value, live)), bootstrap, 1)
+        turned = returns(lam, reward.T, value.T, live.T, bootstrap, 1)
         found[f"{name}/lambda{lam}_axis1"] = turned
     total = lambda *a: (returns(c["grad_lambda"], *a) * inputs["grad_cotangent"]).sum()  # noqa: E731
     gradients = jax.grad(total, (0, 1, 2, 3))(reward, value, pcont, bootstrap)
@@ -351,7 +351,8 @@ def exploration_noise(case: Case) -> Arrays:
 
 def optimizer_adam(case: Case) -> Arrays:
     """The official optimiser; weight decay is an argument there, but does nothing."""
-    c, found = case.config, {}
+    c = case.config
+    found: Arrays = {}
     for tag, t in c["tags"].items():
         optimizer = keras_adam(t["lr"], c["eps"], t["clip"])
         params = under(case.weights, f"{tag}/init/")
@@ -397,7 +398,8 @@ def preprocess(case: Case) -> Arrays:
 
 def replay_sampling(case: Case) -> Arrays:
     """Our windows held against the recorded statistics by the rules of the case."""
-    c, found = case.config, {}
+    c = case.config
+    found: Arrays = {}
     lengths, size, draws = case.inputs["episode_lengths"], c["batch_length"], c["draws"]
     possible = lengths > size
     for tag, window in (("default", without_last), ("balance", within)):
@@ -434,7 +436,8 @@ STATISTICS = ("episode_counts", "min_start", "max_start", "chunks_with_last_step
 
 def episode_layout(case: Case) -> Arrays:
     """A stored episode: row t has observation t, and the action and reward that led to it."""
-    c, found = case.config, {}
+    c = case.config
+    found: Arrays = {}
     low, high = np.array([c["action_low"]] * 2), np.array([c["action_high"]] * 2)
     for tag in ("time_limit", "terminal"):
         spec, given = c[tag], case.inputs[f"{tag}/actions_given"]
@@ -535,7 +538,7 @@ def tf1_reference(case: Case) -> Arrays:
     for tag, live in (("const", jnp.full_like(pcont, c["discount"])), ("pcont", pcont)):
         result = objective(reward, value, live, value)
         likelihood = lambda v, r=result: -r.weight * Normal(v[:-1], jnp.ones(())).log_prob(r.returns)  # noqa: E731
-        of = jax.grad(lambda *a: -objective(*a, value).actor, (0, 1, 2))(reward, value, live)
+        of = jax.grad(lambda r, v, c: -objective(r, v, c, value).actor, (0, 1, 2))(reward, value, live)
         found |= {
             f"objective/{tag}/action_values": (result.weight * result.returns).T,
             f"objective/{tag}/value_loss": likelihood(value).T,

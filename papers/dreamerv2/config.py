@@ -1,7 +1,7 @@
 """DreamerV2: budgets, environments and presets. The agent's own numbers are in `agent_config.py`.
 
-Sources: "P" is the paper (arXiv v4), "D1" its Table D.1, "M" the code of May 2021 (0216d33), "R" release 2.2.0 (07d906e)
-of danijar/dreamerv2.
+Sources: "P" is the paper (arXiv v4), "D1" its Table D.1, "M" the code of May 2021 (0216d33), "R" release 2.2.0
+(07d906e) of danijar/dreamerv2.
 """
 
 from collections.abc import Callable

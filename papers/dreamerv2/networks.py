@@ -1,6 +1,6 @@
 """The networks of DreamerV2, put together from the suite's parts."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +94,13 @@ class Networks(nnx.Module):
         check_actions(config.policy == "onehot", space, config.policy)
         c, latent = config, make_latent(config.rssm)
         inputs = latent.width + c.rssm.deter
-        sizes = {"units": c.units, "layers": c.layers, "dense_act": jax.nn.elu, "norm": c.norm, "draw": draw}
+        sizes: dict[str, Any] = {
+            "units": c.units,
+            "layers": c.layers,
+            "dense_act": jax.nn.elu,
+            "norm": c.norm,
+            "draw": draw,
+        }
         self.encoder = Encoder(obs_spaces, c.depth, jax.nn.elu, **sizes)
         self.rssm = RSSM(
             latent,

@@ -52,7 +52,7 @@ class Agent:
 
     def officially(self, arrays: Mapping[str, Any], name: str = "") -> Arrays:
         """Parameters or gradients under their official names (those of one module group, if given)."""
-        ours = part(arrays, name) if name else arrays
+        ours = part(dict(arrays), name) if name else arrays
         return {k: NAMES.turn(o, ours[o]) for k, o in self.official.items() if o in ours}
 
     def noise(self, inputs: Mapping[str, Any], posterior: bool = True) -> UpdateNoise:
@@ -217,7 +217,8 @@ def train_steps(case: Case) -> Arrays:
     optimizer_states = {k: o.init(part(agent.params, k)) for k, o in ours.optimizers.items()}
     state = AgentState(agent.params, agent.target, optimizer_states, jnp.zeros((), jnp.int32))
     start = ours.bind(agent.params).rssm.initial(image.shape[:1], f32)
-    update, found = jax.jit(ours.update), {}
+    update = jax.jit(ours.update)
+    found: Arrays = {}
     for i in range(c["steps"]):
         inputs = under(case.inputs, f"inputs/step{i}/")
         result = update(state, steps(inputs, agent), agent.noise(inputs), start)
@@ -248,7 +249,8 @@ def policy_steps(case: Case) -> Arrays:
     image = case.inputs["inputs/step0/image"]
     agent = Agent(case, {"image": Space(image.shape[1:], "uint8")}, case.config["actor"])
     ours, nets = agent.agent, agent.agent.bind(agent.params)
-    latent, carry, found = nets.rssm.latent, ours.initial_carry(len(image)), {}
+    latent, carry = ours.latent, ours.initial_carry(len(image))
+    found: Arrays = {}
     for i, mode in enumerate(case.config["modes"]):
         inputs = under({k: v for k, v in case.inputs.items() if not k.endswith("/mode")}, f"inputs/step{i}/")
         # The official driver hands out images that are normalised already.

@@ -404,13 +404,16 @@ def lambda_return(case: Case) -> Arrays:
     arguments = tuple(inputs[k] for k in ("reward", "value", "discount", "bootstrap"))
     constant = jnp.full_like(arguments[2], case.config["scalar_discount"])
     lam, upstream = case.config["grad_lambda"], inputs["upstream"]
-    gradients = jax.grad(lambda *a: (returns(lam, *a) * upstream).sum(), (0, 1, 2, 3))(*arguments)
+    total = lambda r, v, c, end: (returns(lam, r, v, c, end) * upstream).sum()  # noqa: E731
+    gradients = jax.grad(total, (0, 1, 2, 3))(*arguments)
     return {
         **{f"outputs/lambda{k}": returns(k, *arguments) for k in case.config["lambdas"]},
         f"outputs/lambda{lam}_scalar_discount{case.config['scalar_discount']}": returns(
             lam, arguments[0], arguments[1], constant, arguments[3]
         ),
-        f"outputs/lambda{lam}_no_bootstrap": returns(lam, *arguments[:3], jnp.zeros_like(arguments[3])),
+        f"outputs/lambda{lam}_no_bootstrap": returns(
+            lam, arguments[0], arguments[1], arguments[2], jnp.zeros_like(arguments[3])
+        ),
         "outputs/weight": discount_weights(inputs["discount_full"]),
         **dict(zip((f"grads/{k}" for k in ("reward", "value", "discount", "bootstrap")), gradients, strict=True)),
     }
@@ -439,7 +442,8 @@ def normalize_action(case: Case) -> Arrays:
 
 def replay_start_index(case: Case) -> Arrays:
     """Where a window begins for a draw; `upper` is the number of equally likely draws."""
-    c, found = case.config, {}
+    c = case.config
+    found: Arrays = {}
     length = c["minlen"]
     for total in case.inputs["inputs/totals"]:
         for ends in (0, 1):
@@ -486,7 +490,8 @@ def slow_target(case: Case) -> Arrays:
 
 def stream_norm(case: Case) -> Arrays:
     """The official running magnitude of rewards; at the published momentum of 1 it divides by 1 + eps only."""
-    c, found = case.config, {}
+    c = case.config
+    found: Arrays = {}
     for momentum in c["momenta"]:
         magnitude = 1.0
         for i in range(3):
@@ -502,7 +507,8 @@ def optimizer(case: Case) -> Arrays:
     c = case.config
     optimizer = make_optimizer(OptimizerConfig(c["lr"], c["eps"], c["clip"], c["weight_decay"]))
     params = under(case.weights, "inputs/init/")
-    state, found = optimizer.init(params), {}
+    state = optimizer.init(params)
+    found: Arrays = {}
     for i in range(c["steps"]):
         gradients = under(case.inputs, f"inputs/grads/step{i}/")
         updates, state = optimizer.update(gradients, state, params)
@@ -519,7 +525,8 @@ def atari_preprocessing(case: Case) -> Arrays:
     size, repeat = c["screen_size"], c["frame_skip"]
     actions, at = [c["noop_action"]] * int(case.inputs["inputs/noops"]), int(case.inputs["inputs/noops"])
     newest, before = frames[at], np.zeros_like(frames[0])
-    images, rewards, ends = [area(newest, size)], [], []
+    images, rewards = [area(newest, size)], []
+    ends: list[bool] = []
     while not ends or not ends[-1]:
         total, done = 0.0, False
         for i in range(repeat):

@@ -30,11 +30,11 @@ def check_actions(discrete: bool, space: Space, policy: str, hint: str = "") -> 
 
 def action_vector(action: jax.Array, space: Space, dtype: Any) -> jax.Array:
     """Classes `[...]` as one-hot vectors, continuous actions `[..., A]` as they are."""
-    return jax.nn.one_hot(action, space.classes, dtype=dtype) if space.discrete else action.astype(dtype)
+    return jax.nn.one_hot(action, space.classes, dtype=dtype) if space.classes else action.astype(dtype)
 
 
 def uniform_action(key: jax.Array, space: Space, batch: tuple[int, ...]) -> jax.Array:
     """Actions of the random policy: classes `[*batch]`, or uniform in [-1, 1] `[*batch, A]`."""
-    if space.discrete:
+    if space.classes:
         return jax.random.randint(key, batch, 0, space.classes).astype(space.dtype)
     return jax.random.uniform(key, (*batch, *space.shape), minval=-1.0, maxval=1.0)

@@ -34,8 +34,7 @@ def lambda_return_of_states(
 
     All arrays have T entries along `axis`, the result T-1; the last reward does not count (DreamerV1, DreamerV2).
     """
-    shifted = (jnp.roll(x, 1, axis) for x in (reward, live))
-    return lambda_return(*shifted, mix, value, axis)
+    return lambda_return(jnp.roll(reward, 1, axis), jnp.roll(live, 1, axis), mix, value, axis)
 
 
 def discount_weights(live: jax.Array) -> jax.Array:
