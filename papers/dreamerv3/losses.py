@@ -10,6 +10,7 @@ from jax import lax
 from papers.dreamerv3.agent_config import AgentConfig, CriticTargetConfig, NormalizerConfig
 from repro.envs.base import Space, Spaces
 from repro.nn.distributions import Categorical, TwoHot, two_hot
+from repro.nn.latents import kl_both_ways
 from repro.rl.normalizers import Identity, MeanStd, Normalizer, Percentile, State
 from repro.rl.returns import lambda_return
 
@@ -31,9 +32,7 @@ def latent_losses(posterior: Categorical, prior: Categorical, free_nats: float) 
 
     max(free_nats, KL) is taken per state, before any mean (Methods, world model learning).
     """
-    frozen_posterior, frozen_prior = stop(posterior), stop(prior)
-    dynamics = frozen_posterior.kl(prior).sum(-1)
-    representation = posterior.kl(frozen_prior).sum(-1)
+    dynamics, representation = kl_both_ways(posterior, prior)
     return Latents(
         jnp.maximum(free_nats, dynamics),
         jnp.maximum(free_nats, representation),

@@ -36,6 +36,7 @@ from repro.nn.distributions import (
 )
 from repro.nn.layers import MLP, BlockLinear, Conv2D, Hidden, Linear, RMSNorm, affine, block_product, symlog
 from repro.nn.params import Draw
+from repro.nn.scans import over_time
 
 Features = tuple[jax.Array, jax.Array]
 Policy = dict[str, Categorical | Normal]
@@ -229,9 +230,7 @@ class RSSM(nnx.Module):
             outputs = self._observe(carry, *now)
             return (outputs.deter, outputs.stoch), outputs
 
-        inputs = (action_part, self.token_part(tokens), reset, noise)
-        _, outputs = lax.scan(step, start, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), inputs))
-        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), outputs)
+        return over_time(step, start, (action_part, self.token_part(tokens), reset, noise))
 
     def observe_step(
         self, carry: Features, tokens: jax.Array, action: jax.Array, reset: jax.Array, noise: jax.Array | Forced
@@ -253,9 +252,7 @@ class RSSM(nnx.Module):
             features = (deter, self.one_hot(index, deter.dtype))
             return features, features
 
-        inputs = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (self.action_part(action), noise))
-        _, features = lax.scan(step, start, inputs)
-        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), features)
+        return over_time(step, start, (self.action_part(action), noise))
 
     def _observe(
         self, carry: Features, action_part: jax.Array, token_part: jax.Array, reset: jax.Array, noise: Any

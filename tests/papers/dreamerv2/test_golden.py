@@ -1,0 +1,16 @@
+"""DreamerV2 equals the official code on every recorded case."""
+
+from pathlib import Path
+
+import pytest
+
+from papers.dreamerv2.parity import CASES
+from repro.interop import parity
+
+GOLDEN = parity.Golden(Path(__file__).parents[2] / "golden" / "dreamerv2")
+
+
+@pytest.mark.parametrize("name", GOLDEN.names)
+def test_equals_the_official_code_within_the_stated_tolerance(name):
+    result = parity.check(GOLDEN.load(name), CASES)
+    assert result.passed, f"{result.worst} {result.message}: {result.error:.3g} of the tolerance"
