@@ -295,8 +295,8 @@ def _measure(jitted: Callable[..., Any], arguments: Sequence[Any], chip: chips.C
     bounds = {"compute": own / chip.flops, "memory": cost.bytes / chip.bandwidth}
     if cost.collectives:
         bounds["communication"] = sum(cost.collectives.values()) / chip.link
-    once = (compiled.cost_analysis() or {}).get("optimal_seconds")
-    estimate = once * cost.cycles / cost.cycles_once if once and cost.cycles_once else None
+    # XLA's own `optimal_seconds` counts a loop body once and is negative for most programs with loops.
+    estimate = cost.cycles / chip.clock if cost.cycles and chip.clock else None
     return found | {
         "fits": sum(parts.values()) <= chip.memory,
         "memory": parts,
@@ -307,7 +307,7 @@ def _measure(jitted: Callable[..., Any], arguments: Sequence[Any], chip: chips.C
         "loops_of_unknown_length": cost.endless,
         "bounds": bounds,
         "estimate_seconds": estimate,
-        "optimal_seconds": once,
+        "optimal_seconds": (compiled.cost_analysis() or {}).get("optimal_seconds"),
     }
 
 

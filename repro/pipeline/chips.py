@@ -24,13 +24,15 @@ class Chip:
     axes: int
     """Dimensions of the network (TPU)."""
     source: str
+    clock: float = 0.0
+    """Cycles/s of its matrix units (TPU): what turns the compiler's cycle counts into seconds."""
 
 
 CHIPS = {
-    "v5e": Chip("TPU v5e", "tpu", 197e12, 819e9, 16 << 30, 200e9, 2, "cloud.google.com/tpu/docs/v5e"),
-    "v4": Chip("TPU v4", "tpu", 275e12, 1228e9, 32 << 30, 300e9, 3, "cloud.google.com/tpu/docs/v4"),
-    "v5p": Chip("TPU v5p", "tpu", 459e12, 2765e9, 95 << 30, 600e9, 3, "cloud.google.com/tpu/docs/v5p"),
-    "v6e": Chip("TPU v6e", "tpu", 918e12, 1638e9, 32 << 30, 400e9, 2, "cloud.google.com/tpu/docs/v6e"),
+    "v5e": Chip("TPU v5e", "tpu", 197e12, 819e9, 16 << 30, 200e9, 2, "cloud.google.com/tpu/docs/v5e", 1.5e9),
+    "v4": Chip("TPU v4", "tpu", 275e12, 1228e9, 32 << 30, 300e9, 3, "cloud.google.com/tpu/docs/v4", 1.05e9),
+    "v5p": Chip("TPU v5p", "tpu", 459e12, 2765e9, 95 << 30, 600e9, 3, "cloud.google.com/tpu/docs/v5p", 1.75e9),
+    "v6e": Chip("TPU v6e", "tpu", 918e12, 1638e9, 32 << 30, 400e9, 2, "cloud.google.com/tpu/docs/v6e", 1.75e9),
     "h100": Chip("H100 SXM 80 GB", "cuda", 989e12, 3352e9, 84_942_979_072, 450e9, 0, "NVIDIA H100 data sheet"),
 }
 

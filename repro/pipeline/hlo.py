@@ -73,8 +73,6 @@ class Cost:
     """Moved between HBM and the compute units."""
     cycles: int = 0
     """The compiler's estimates, where it gives them (TPU)."""
-    cycles_once: int = 0
-    """The same with every loop body counted once, as XLA's `cost_analysis` does."""
     collectives: Counter[str] = field(default_factory=Counter)
     """Bytes of each kind of communication between devices."""
     endless: int = 0
@@ -85,7 +83,6 @@ class Cost:
         self.flops += times * other.flops
         self.bytes += times * other.bytes
         self.cycles += times * other.cycles
-        self.cycles_once += other.cycles_once
         for name, value in other.collectives.items():
             self.collectives[name] += times * value
         self.endless += other.endless
@@ -137,9 +134,7 @@ class _Module:
                 total.add(self.cost_of(name))
         else:
             total.bytes += self._bytes(instruction, computation)
-            cycles = int(instruction.attribute(r'"estimated_cycles":"(\d+)"') or 0)
-            total.cycles += cycles
-            total.cycles_once += cycles
+            total.cycles += int(instruction.attribute(r'"estimated_cycles":"(\d+)"') or 0)
             total.flops += self._flops(instruction, computation)
             kind = opcode.removesuffix("-start")
             if kind in _COLLECTIVES:
