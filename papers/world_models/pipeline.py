@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from papers.world_models import controller, dream, evolve, jobs, measured, real
+from papers.world_models import controller, dream, evolve, jobs, measured, real, report
 from papers.world_models.config import Config
 from repro import config as configuration
 from repro.errors import UsageError
@@ -35,7 +35,18 @@ def reproduce(config: Config, run: Run) -> list[Result]:
         checkpoint_minutes=config.stages.checkpoint_minutes,
         reuse=reuse,
     )
+    _video(config, run, found)
     return measured.results(config, run, found)
+
+
+def _video(config: Config, run: Run, found: Inputs) -> None:
+    """`dream.gif` of the first seed: collected episodes above dreams of the same actions."""
+    seed = run.seeds[0]
+    if f"seed{seed}/collect" in found:
+        given, kept = models(config, found, seed), found[f"seed{seed}/collect"]
+        collected = {**kept.arrays(), "frames": jobs.frames_of(kept)}
+        path = report.write_rollouts(config, (given["vae"], given["rnn"]), collected, run.folder, seed)
+        run.log.say(f"real and dreamed roll-outs: {path}")
 
 
 def models(config: Config, inputs: Inputs, seed: int) -> dict[str, Any]:
