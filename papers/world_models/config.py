@@ -242,8 +242,8 @@ def fast(suite: str, task: str) -> Config:
 
 
 def cpu(suite: str, task: str) -> Config:
-    """Two CPU cores, about half an hour a seed for Take Cover: 400 roll-outs, a thousand updates each of V and M on
-    shorter sequences, 50 generations in the dream at one temperature. CarRacing: 15 generations of 32 real episodes.
+    """Two CPU cores, about half an hour a seed for Take Cover: 400 roll-outs, short training of V (small
+    batches) and M (short sequences), 50 generations in the dream at one temperature. CarRacing: 15 generations of 32 real episodes.
     """
     full = paper(suite, task)
     doom = suite == DOOM
@@ -251,7 +251,7 @@ def cpu(suite: str, task: str) -> Config:
         full,
         preset="cpu",
         collect=replace(full.collect, episodes=400 if doom else 100),
-        vae=replace(full.vae, updates=1_000, learning_rate=1e-3),
+        vae=replace(full.vae, updates=4_000, batch=32, learning_rate=2e-4),
         rnn=replace(full.rnn, updates=1_000, batch=64, length=127 if doom else 249),
         es=replace(
             full.es,
