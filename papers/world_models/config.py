@@ -243,7 +243,8 @@ def fast(suite: str, task: str) -> Config:
 
 def cpu(suite: str, task: str) -> Config:
     """Two CPU cores, about half an hour a seed for Take Cover: 400 roll-outs, short training of V (small
-    batches) and M (short sequences), 50 generations in the dream at one temperature. CarRacing: 15 generations of 32 real episodes.
+    batches) and M (short sequences), 50 generations in the dream at one temperature. CarRacing: 15 generations of 32
+    real episodes each.
     """
     full = paper(suite, task)
     doom = suite == DOOM
