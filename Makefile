@@ -13,6 +13,9 @@ DEV := $(VENV)/.dev
 RECIPE := pyproject.toml constraints.txt scripts/environment.sh
 REPRO := $(VENV)/bin/python -m repro
 
+# Test files at a time.
+JOBS ?= 2
+
 .PHONY: help env test check format report doctor
 .DEFAULT_GOAL := help
 
@@ -46,7 +49,7 @@ report doctor: $(RUNTIME)
 	@$(REPRO) $@ $(ARGS)
 
 test: $(DEV)
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(DEV)
 	$(VENV)/bin/ruff check .
