@@ -25,7 +25,7 @@ def _weights(case: Case) -> dict[str, np.ndarray]:
 
 
 def _norm(gradients: Any) -> jax.Array:
-    return optax.global_norm(gradients)
+    return optax.tree.norm(gradients)
 
 
 def _recipe(case: Case, variant: str) -> dict[str, np.ndarray]:
