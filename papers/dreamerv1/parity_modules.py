@@ -23,7 +23,7 @@ from repro.nn.distributions import Normal, categorical
 from repro.nn.latents import GaussianLatent, softplus_std
 from repro.nn.observations import ImageDecoder, ImageEncoder, log_likelihood, normalize
 from repro.nn.rssm import RSSM, ResetAfterGRU, State
-from repro.optim.keras_adam import keras_adam
+from repro.optim.adam import keras_adam
 from repro.replay.episodes import within, without_last
 from repro.rl.returns import discount_weights, lambda_return_of_states
 

@@ -18,7 +18,7 @@ from repro.nn.latents import Noise
 from repro.nn.observations import log_likelihood, normalize
 from repro.nn.params import Params
 from repro.nn.rssm import Belief, Rollout, State
-from repro.optim.keras_adam import keras_adam
+from repro.optim.adam import keras_adam
 from repro.optim.targets import move_target
 from repro.pipeline.algorithm import Transition
 from repro.replay.sequences import Steps, steps_of

@@ -1,4 +1,4 @@
-"""Adam as TensorFlow has it."""
+"""Adam as TensorFlow and Keras have it."""
 
 from typing import Any, NamedTuple
 
@@ -41,3 +41,26 @@ def adam_tf(learning_rate: optax.ScalarOrSchedule, clip: float | None = None) ->
     """TensorFlow's Adam; with `clip` every entry of the gradient is first limited to [-clip, clip]."""
     parts = [optax.clip(clip)] if clip is not None else []
     return optax.chain(*parts, scale_by_adam_tf(), optax.scale_by_learning_rate(learning_rate))
+
+
+def keras_adam(
+    lr: float, eps: float = 1e-7, clip: float = 0.0, decay: float = 0.0, beta1: float = 0.9, beta2: float = 0.999
+) -> optax.GradientTransformation:
+    """g <- g min(1, clip / |g|) with the norm over all tensors (0: no clipping), TensorFlow's Adam, then
+    p <- p - decay p, not scaled by the learning rate (the optimiser of DreamerV1 and V2).
+
+    `update` needs the parameters if there is decay.
+    """
+    adam = scale_by_adam_tf(beta1, beta2, eps)
+
+    def update(
+        updates: optax.Updates, state: AdamState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, AdamState]:
+        if clip:
+            factor = jnp.minimum(1.0, clip / jnp.maximum(optax.tree.norm(updates), 1e-30))
+            updates = jax.tree.map(lambda g: g * factor, updates)
+        updates, state = adam.update(updates, state)
+        change = jax.tree.map(lambda u: -lr * u, updates)
+        return jax.tree.map(lambda c, p: c - decay * p, change, params) if decay else change, state
+
+    return optax.GradientTransformation(adam.init, update)
