@@ -1,0 +1,137 @@
+"""Encoder and predictor (P section 3, appendix A.1; C `models/vision_transformer.py`).
+
+B images, E contexts and T targets of each, N patches, C and K the padded lengths of contexts and targets, D and P the
+widths of encoder and predictor. Images are on the leading axis everywhere, so that a batch splits over devices.
+"""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+
+from papers.ijepa.config import ModelConfig
+from papers.ijepa.masks import Masks
+from repro.nn import vit
+from repro.nn.vit import Compute, Params
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the channels of ImageNet; used for every set (C `transforms.py`)."""
+
+
+def compute_of(config: ModelConfig) -> Compute:
+    """The dtypes that `compute_dtype` stands for."""
+    factors = jnp.float32 if config.compute_dtype == "float32" else jnp.bfloat16
+    products = jnp.bfloat16 if config.compute_dtype == "bfloat16" else jnp.float32
+    return Compute(factors, products, config.fused_attention, config.remat, config.unroll)
+
+
+def encoder_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Parameters of the encoder."""
+    blocks = vit.block_shapes(config.width, config.depth, config.hidden)
+    return {
+        "patch/kernel": (3 * config.patch**2, config.width),
+        "patch/bias": (config.width,),
+        **{f"blocks/{name}": shape for name, shape in blocks.items()},
+        "norm/scale": (config.width,),
+        "norm/offset": (config.width,),
+    }
+
+
+def predictor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Parameters of the predictor."""
+    width = config.predictor_width
+    blocks = vit.block_shapes(width, config.predictor_depth, 4 * width)
+    return {
+        "embed/kernel": (config.width, width),
+        "embed/bias": (width,),
+        "mask_token": (width,),
+        **{f"blocks/{name}": shape for name, shape in blocks.items()},
+        "norm/scale": (width,),
+        "norm/offset": (width,),
+        "out/kernel": (width, config.width),
+        "out/bias": (config.width,),
+    }
+
+
+def normalised(images: jax.Array) -> jax.Array:
+    """uint8 `[B, H, W, 3]` -> float32 with the channels' mean and standard deviation taken out."""
+    return (images.astype(jnp.float32) / 255 - jnp.array(MEAN)) / jnp.array(STD)
+
+
+def embedded(params: Params, config: ModelConfig, patches: jax.Array, table: jax.Array) -> jax.Array:
+    """Patches `[..., 3 p p]` as tokens `[..., D]` with their positions `[..., D]` added."""
+    return vit.linear(patches, params["patch/kernel"], params["patch/bias"], compute_of(config)) + table
+
+
+def encode(params: Params, config: ModelConfig, grid: tuple[int, int], images: jax.Array) -> jax.Array:
+    """Features of all patches of whole images `[B, H, W, 3]` (normalised): `[B, N, D]`."""
+    compute, table = compute_of(config), jnp.asarray(vit.sincos_table(grid, config.width))
+    x = embedded(params, config, vit.patches(images, config.patch), table)
+    x = vit.blocks(vit.under(params, "blocks"), x, config.heads, None, compute)
+    return vit.layer_norm(x, params["norm/scale"], params["norm/offset"])
+
+
+def block_outputs(params: Params, config: ModelConfig, grid: tuple[int, int], images: jax.Array) -> Iterator[jax.Array]:
+    """The normed output of every block in turn (the last one is that of `encode`): `[B, N, D]` each."""
+    compute, table = compute_of(config), jnp.asarray(vit.sincos_table(grid, config.width))
+    x = embedded(params, config, vit.patches(images, config.patch), table)
+    for after in vit.outputs(vit.under(params, "blocks"), x, config.heads, compute):
+        yield vit.layer_norm(after, params["norm/scale"], params["norm/offset"])
+
+
+def encode_contexts(
+    params: Params, config: ModelConfig, grid: tuple[int, int], images: jax.Array, masks: Masks
+) -> jax.Array:
+    """Features of the contexts alone, which see nothing else: `[B, E, C, D]`. Padding holds anything."""
+    batch, contexts, length = masks.context.shape
+    table = jnp.asarray(vit.sincos_table(grid, config.width))
+    every = vit.patches(images, config.patch)
+    kept = jnp.take_along_axis(every, masks.context.reshape(batch, -1, 1), 1)
+    x = embedded(params, config, kept, table[masks.context.reshape(batch, -1)])
+    x = x.reshape(batch * contexts, length, -1)
+    valid = jnp.repeat(context_valid(masks), contexts, 0)
+    x = vit.blocks(vit.under(params, "blocks"), x, config.heads, valid, compute_of(config))
+    x = vit.layer_norm(x, params["norm/scale"], params["norm/offset"])
+    return x.reshape(batch, contexts, length, -1)
+
+
+def context_valid(masks: Masks) -> jax.Array:
+    """Real entries of the contexts: bool `[B, C]`."""
+    return jnp.arange(masks.context.shape[-1]) < masks.context_count[:, None]
+
+
+def predictor_tokens(
+    params: Params, config: ModelConfig, grid: tuple[int, int], context: jax.Array, masks: Masks
+) -> jax.Array:
+    """What enters the predictor's blocks: for every pair of a target and a context the context's tokens, then a mask
+    token for every patch of the target: `[B, T, E, C + K, P]`."""
+    batch, contexts, length, _ = context.shape
+    targets, asked = masks.target.shape[1:]
+    table = jnp.asarray(vit.sincos_table(grid, config.predictor_width))
+    seen = vit.linear(context, params["embed/kernel"], params["embed/bias"], compute_of(config)) + table[masks.context]
+    wanted = params["mask_token"] + table[masks.target]
+    pairs = (batch, targets, contexts)
+    return jnp.concatenate(
+        [
+            jnp.broadcast_to(seen[:, None], (*pairs, length, seen.shape[-1])),
+            jnp.broadcast_to(wanted[:, :, None], (*pairs, asked, wanted.shape[-1])),
+        ],
+        -2,
+    )
+
+
+def predict(params: Params, config: ModelConfig, grid: tuple[int, int], context: jax.Array, masks: Masks) -> jax.Array:
+    """Predicted features of every target from every context `[B, E, C, D]`: `[B, T, E, K, D]`. Padding holds anything.
+
+    Every target is predicted by itself, all in one batch; targets do not see one another.
+    """
+    compute, length, asked = compute_of(config), context.shape[2], masks.target.shape[-1]
+    tokens = predictor_tokens(params, config, grid, context, masks)
+    pairs = tokens.shape[:3]
+    real = jnp.broadcast_to(jnp.arange(asked) < masks.target_count, (len(context), asked))
+    valid = jnp.concatenate([context_valid(masks), real], -1)
+    valid = jnp.repeat(valid, pairs[1] * pairs[2], 0)
+    x = tokens.reshape(-1, *tokens.shape[3:])
+    x = vit.blocks(vit.under(params, "blocks"), x, config.heads, valid, compute)[:, length:]
+    x = vit.layer_norm(x, params["norm/scale"], params["norm/offset"])
+    return vit.linear(x, params["out/kernel"], params["out/bias"], compute).reshape(*pairs, asked, -1)

@@ -1,0 +1,164 @@
+"""Parts of a vision transformer (Dosovitskiy et al. 2021) as pure functions of a flat dict of parameters: patches,
+fixed sine-cosine positions, pre-norm blocks.
+
+The parameters of the blocks are stacked over depth, `blocks/qkv/kernel` `[L, D, 3 D]`, so that the compiled program
+need not grow with it. B is the batch, n the number of tokens, D the width, A the number of heads.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Params = dict[str, jax.Array]
+
+
+class Compute(NamedTuple):
+    """How the blocks compute; none of it changes what they compute, up to rounding."""
+
+    factors: Any = jnp.float32
+    """Dtype of the factors of matrix products; sums are float32 in any case."""
+    products: Any = jnp.float32
+    """Dtype in which products are handed on; the stream between blocks, norms and softmax are float32."""
+    fused_attention: bool = False
+    """cuDNN's attention (CUDA, 16-bit products)."""
+    remat: bool = False
+    """Recompute the inside of each block in the backward pass instead of keeping it."""
+    unroll: int = 1
+    """Blocks written out in one body of the loop over depth; 0 for all."""
+
+
+def sincos(positions: np.ndarray, width: int) -> np.ndarray:
+    """Sines, then cosines of `position * 10000^(-k / (width / 2))`, k = 0 ... width / 2 - 1: `[n]` -> `[n, width]`."""
+    rates = 10_000.0 ** (-np.arange(width // 2) / (width / 2))
+    angles = positions[:, None] * rates
+    return np.concatenate([np.sin(angles), np.cos(angles)], -1)
+
+
+def sincos_table(grid: tuple[int, int], width: int) -> np.ndarray:
+    """The fixed table of a grid of patches `(rows, columns)`, row-major: float32 `[rows * columns, width]`.
+
+    The first half of the channels encodes the column, the second the row (I-JEPA's and MAE's order). `width` must be a
+    multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"a table of two sine-cosine halves needs a width that is a multiple of 4, not {width}")
+    row, column = np.indices(grid).reshape(2, -1)
+    return np.concatenate([sincos(column, width // 2), sincos(row, width // 2)], -1).astype(np.float32)
+
+
+def patches(images: jax.Array, patch: int) -> jax.Array:
+    """Images `[B, H, W, C]` as flat patches in row-major order, pixels and then channels within: `[B, N, p p C]`."""
+    batch, height, width, channels = images.shape
+    cut = images.reshape(batch, height // patch, patch, width // patch, patch, channels).swapaxes(2, 3)
+    return cut.reshape(batch, (height // patch) * (width // patch), patch * patch * channels)
+
+
+def block_shapes(width: int, depth: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    """Parameters of `depth` stacked blocks."""
+    linear = {"qkv": (width, 3 * width), "proj": (width, width), "fc1": (width, hidden), "fc2": (hidden, width)}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in ("norm1", "norm2"):
+        shapes |= {f"{name}/scale": (depth, width), f"{name}/offset": (depth, width)}
+    for name, (inputs, outputs) in linear.items():
+        shapes |= {f"{name}/kernel": (depth, inputs, outputs), f"{name}/bias": (depth, outputs)}
+    return shapes
+
+
+def init(key: jax.Array, shapes: Mapping[str, Sequence[int]], std: float = 0.02) -> Params:
+    """Normal kernels and tokens with standard deviation `std`, scales 1, biases and offsets 0."""
+    params = {}
+    for number, (name, shape) in enumerate(sorted(shapes.items())):
+        last = name.rsplit("/", 1)[-1]
+        if last == "scale":
+            params[name] = jnp.ones(shape)
+        elif last in ("bias", "offset"):
+            params[name] = jnp.zeros(shape)
+        else:
+            params[name] = std * jax.random.normal(jax.random.fold_in(key, number), shape)
+    return params
+
+
+def under(params: Mapping[str, Any], scope: str) -> Params:
+    """The parameters whose names begin with `scope/`, without it."""
+    return {name.removeprefix(f"{scope}/"): p for name, p in params.items() if name.startswith(f"{scope}/")}
+
+
+def layer_norm(x: jax.Array, scale: jax.Array | None = None, offset: jax.Array | None = None, eps: float = 1e-6) -> Any:
+    """(x - mean) / sqrt(variance + eps) * scale + offset over the last axis, in float32."""
+    y = x.astype(jnp.float32)
+    y = y - y.mean(-1, keepdims=True)
+    y = y * lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + eps)
+    return y if scale is None else y * scale + offset
+
+
+def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, compute: Compute) -> jax.Array:
+    """`[..., i] -> [..., o]` as one product of two matrices."""
+    y = product(x.reshape(-1, x.shape[-1]), kernel, compute)
+    return y.reshape(*x.shape[:-1], -1) + bias.astype(compute.products)
+
+
+def product(x: jax.Array, kernel: jax.Array, compute: Compute) -> jax.Array:
+    """`[m, i] @ [i, o]` with the factors and results that `compute` asks for."""
+    x, kernel = x.astype(compute.factors), kernel.astype(compute.factors)
+    return jnp.matmul(x, kernel, preferred_element_type=compute.products)
+
+
+def scores(q: jax.Array, k: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """Attention probabilities of queries and keys `[B, n, A, d]`: float32 `[B, A, n, n]`."""
+    logits = jnp.einsum("bqad,bkad->baqk", q * (1 / math.sqrt(q.shape[-1])), k, preferred_element_type=jnp.float32)
+    if valid is not None:
+        logits = jnp.where(valid[:, None, None], logits, jnp.finfo(jnp.float32).min)
+    return jax.nn.softmax(logits, -1)
+
+
+def queries_keys_values(p: Mapping[str, Any], x: jax.Array, heads: int, compute: Compute) -> list[jax.Array]:
+    """q, k, v `[B, n, A, d]` of normed tokens `[B, n, D]`."""
+    qkv = linear(x, p["qkv/kernel"], p["qkv/bias"], compute).astype(compute.factors)
+    return [part.reshape(*x.shape[:-1], heads, -1) for part in jnp.split(qkv, 3, -1)]
+
+
+def attention(p: Mapping[str, Any], x: jax.Array, heads: int, valid: jax.Array | None, compute: Compute) -> jax.Array:
+    """Self-attention with its output projection: `[B, n, D]` -> `[B, n, D]`."""
+    q, k, v = queries_keys_values(p, x, heads, compute)
+    if compute.fused_attention:
+        mask = None if valid is None else valid[:, None, None]
+        mixed = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
+    else:
+        weights = scores(q, k, valid).astype(compute.factors)
+        mixed = jnp.einsum("baqk,bkad->bqad", weights, v, preferred_element_type=compute.products)
+    return linear(mixed.reshape(x.shape), p["proj/kernel"], p["proj/bias"], compute)
+
+
+def mlp(p: Mapping[str, Any], x: jax.Array, compute: Compute) -> jax.Array:
+    """Linear, exact GELU, linear."""
+    hidden = jax.nn.gelu(linear(x, p["fc1/kernel"], p["fc1/bias"], compute), approximate=False)
+    return linear(hidden, p["fc2/kernel"], p["fc2/bias"], compute)
+
+
+def block(p: Mapping[str, Any], x: jax.Array, heads: int, valid: jax.Array | None, compute: Compute) -> jax.Array:
+    """x + attention(norm(x)), then x + mlp(norm(x)); float32 `[B, n, D]`."""
+    x = x + attention(p, layer_norm(x, p["norm1/scale"], p["norm1/offset"]), heads, valid, compute)
+    return x + mlp(p, layer_norm(x, p["norm2/scale"], p["norm2/offset"]), compute)
+
+
+def blocks(
+    stacked: Mapping[str, Any], x: jax.Array, heads: int, valid: jax.Array | None, compute: Compute
+) -> jax.Array:
+    """All stacked blocks, one after the other."""
+    step: Callable[..., Any] = functools.partial(block, heads=heads, valid=valid, compute=compute)
+    if compute.remat:
+        step = jax.checkpoint(step)
+    return lax.scan(lambda x, p: (step(p, x), None), x, dict(stacked), unroll=compute.unroll or True)[0]
+
+
+def outputs(stacked: Mapping[str, Any], x: jax.Array, heads: int, compute: Compute) -> Iterator[jax.Array]:
+    """The output of every block in turn."""
+    for layer in range(len(stacked["qkv/bias"])):
+        x = block({name: p[layer] for name, p in stacked.items()}, x, heads, None, compute)
+        yield x
