@@ -67,10 +67,10 @@ class ImageSet:
         return replace(self, labels=self.labels[chosen], source=_Chosen(self.source, chosen))
 
 
-def decode(data: bytes | io.BufferedIOBase, name: str) -> Image.Image:
+def decode(data: bytes, name: str) -> Image.Image:
     """An image file as RGB; grey and palette images are converted. Raises `CorruptImage`, also for truncated files."""
     try:
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+        with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
     except Exception as error:  # noqa: BLE001 - damaged files fail in every way there is
         raise CorruptImage(name, " ".join(str(error).split())[:120] or type(error).__name__) from None

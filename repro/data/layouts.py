@@ -116,7 +116,8 @@ def cifar10(place: Path, split: str) -> Parts | None:
         return _cifar(place, table[:, 0], table[:, 1:], CIFAR10)
     if (place / files[0]).is_file():
         batches = [_pickled(place / name, "labels") for name in files]
-        return _cifar(place, *map(np.concatenate, zip(*batches, strict=True)), CIFAR10)
+        labels, rows = (np.concatenate(part) for part in zip(*batches, strict=True))
+        return _cifar(place, labels, rows, CIFAR10)
     return None
 
 

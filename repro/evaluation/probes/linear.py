@@ -64,6 +64,16 @@ def batch_norm(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return normal, mean, variance * (len(x) / max(len(x) - 1, 1))
 
 
+def running(average: jax.Array, value: jax.Array) -> jax.Array:
+    """The running statistic of a batch norm after one more batch."""
+    return (1 - BN_MOMENTUM) * average + BN_MOMENTUM * value
+
+
+def normalised(x: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+    """`[B, F]` normalised by the running statistics (evaluation)."""
+    return (x - mean) * jax.lax.rsqrt(variance + BN_EPS)
+
+
 def init_head(key: jax.Array, features: int, classes: int, head: Head) -> Params:
     """A linear map with uniform weights and bias in +-1/sqrt(features) (the default of PyTorch), and the affine part of
     the batch norm before it."""
@@ -108,7 +118,7 @@ class Heads:
     def __init__(self, protocol: LinearProbe, features: Mapping[str, int], classes: int, updates_per_epoch: int):
         self.protocol, self.features, self.classes = protocol, dict(features), classes
         self.updates = updates_per_epoch * protocol.epochs
-        self._grid = np.array(list(itertools.product(protocol.learning_rates, protocol.weight_decays)), np.float32)
+        self._grid = jnp.array(self._settings(), jnp.float32)
         self._drops = np.array(protocol.drops, np.int32) * updates_per_epoch
 
     def init(self, key: jax.Array) -> dict[str, HeadState]:
@@ -137,8 +147,7 @@ class Heads:
             mean, variance = old.mean, old.variance
             if head == "bn":
                 features, batch_mean, batch_variance = batch_norm(features)
-                mean = (1 - BN_MOMENTUM) * mean + BN_MOMENTUM * batch_mean
-                variance = (1 - BN_MOMENTUM) * variance + BN_MOMENTUM * batch_variance
+                mean, variance = running(mean, batch_mean), running(variance, batch_variance)
 
             def one(params: Params, optimiser: Any, setting: jax.Array, features: jax.Array = features) -> Any:
                 loss, gradient = jax.value_and_grad(head_loss)(params, features, labels)
@@ -157,7 +166,7 @@ class Heads:
             kind, head = name.split()
             features = x[kind].astype(jnp.float32)
             if head == "bn":
-                features = (features - of.mean) * jax.lax.rsqrt(of.variance + BN_EPS)
+                features = normalised(features, of.mean, of.variance)
             logits = jax.vmap(apply_head, in_axes=(0, None))(of.params, features)
             found[name] = (logits.argmax(-1) == labels).sum(-1)
         return found
@@ -237,7 +246,7 @@ def linear_probe(
 def _count(
     correct: Callable[..., dict[str, Any]], state: Any, x: Mapping[str, jax.Array], labels: np.ndarray, rows: int = 4096
 ) -> dict[str, np.ndarray]:
-    jitted, total = jax.jit(correct), {}
+    jitted, total = jax.jit(correct), dict[str, np.ndarray]()
     for start in range(0, len(labels), rows):
         part = {kind: of[start : start + rows] for kind, of in x.items()}
         for name, hits in jitted(state, part, jnp.asarray(labels[start : start + rows])).items():
