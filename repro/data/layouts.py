@@ -45,9 +45,9 @@ def class_folders(place: Path, split: str) -> Parts | None:
         root = place
     classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     if not classes:
-        loose = any(entry.name.lower().endswith(ENDINGS) for entry in os.scandir(root))
-        what = "images without class folders" if loose else "no class folders"
-        raise UsageError(f"{root}: {what}; it should hold one folder for each class: {split}/<class>/<image>")
+        if not any(entry.name.lower().endswith(ENDINGS) for entry in os.scandir(root)):
+            return None
+        raise UsageError(f"{root}: images without class folders; they should lie in {split}/<class>/<image>")
     found: list[str] = []
     labels: list[int] = []
     for number, name in enumerate(classes):
