@@ -139,7 +139,7 @@ class Heads:
 
         To be jitted by the caller.
         """
-        factor = self._factor(step)
+        factor = self.factor(step)
         new, losses = {}, {}
         for name, old in state.items():
             kind, head = name.split()
@@ -183,7 +183,8 @@ class Heads:
     def _settings(self) -> list[tuple[float, float]]:
         return list(itertools.product(self.protocol.learning_rates, self.protocol.weight_decays))
 
-    def _factor(self, step: jax.Array) -> jax.Array:
+    def factor(self, step: jax.Array | int) -> jax.Array:
+        """Learning rate of an update over that of the setting."""
         share = self.protocol.cosine_to
         if share is not None:
             return share + (1 - share) * 0.5 * (1 + jnp.cos(jnp.pi * step / self.updates))
