@@ -1,13 +1,16 @@
 """An image set: labels, class names, and a source that decodes image i. Any number of threads may read at once."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
+
+from repro.errors import UsageError
 
 UNLABELLED = -1
 """Label of images that have none."""
@@ -77,16 +80,18 @@ def decode(data: bytes, name: str) -> Image.Image:
 
 
 class Pixels:
-    """Images of one size, decoded: uint8 `[N, H, W, 3]` in memory."""
+    """Images of one size, decoded: uint8 `[N, H, W, 3]` in memory. `broken` are those whose pixels are missing."""
 
-    def __init__(self, pixels: np.ndarray, name: str):
-        self.pixels, self._name = pixels, name
+    def __init__(self, pixels: np.ndarray, name: str, broken: Mapping[int, CorruptImage] | None = None):
+        self.pixels, self._name, self.broken = pixels, name, dict(broken or {})
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def picture(self, i: int) -> Image.Image:
         """Image i."""
+        if i in self.broken:
+            raise self.broken[i]
         return Image.fromarray(self.pixels[i])
 
     def name(self, i: int) -> str:
@@ -132,6 +137,40 @@ class Files:
     def name(self, i: int) -> str:
         """Path below the set's folder."""
         return self.paths[i]
+
+
+def in_memory(images: ImageSet, workers: int = 2) -> ImageSet:
+    """The set with all images decoded, once; they must be of one size. Unreadable ones stay so.
+
+    Raises `UsageError` where sizes differ.
+    """
+    if isinstance(images.source, Pixels):
+        return images
+    pixels = np.zeros((0, 0, 0, 3), np.uint8)
+    broken: dict[int, CorruptImage] = {}
+
+    def fill(start: int) -> None:
+        for i in range(start, min(start + 256, len(images))):
+            try:
+                image = images.image(i)
+            except CorruptImage as error:
+                broken[i] = error
+                continue
+            if image.shape != pixels.shape[1:]:
+                sizes = f"{image.shape[:2]} and {pixels.shape[1:3]}"
+                raise UsageError(f"{images.name}/{images.split}: images of several sizes, {sizes}; they stay encoded")
+            pixels[i] = image
+
+    for i in range(len(images)):
+        try:
+            pixels = np.zeros((len(images), *images.image(i).shape), np.uint8)
+            break
+        except CorruptImage:
+            continue
+    with ThreadPoolExecutor(workers, thread_name_prefix="images") as pool:
+        for _ in pool.map(fill, range(0, len(images), 256)):
+            pass
+    return replace(images, source=Pixels(pixels, images.name, broken))
 
 
 class _Chosen:

@@ -18,6 +18,10 @@ Interpolation = Literal["bilinear", "bicubic"]
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
+Box = tuple[int, int, int, int]
+"""Top, left, height, width."""
+
+
 class Transform(Protocol):
     """Picture of any size -> uint8 `[size, size, 3]`."""
 
@@ -62,7 +66,7 @@ class RandomResizedCrop:
         """Area and ratio of each try, top, left, flip."""
         return 2 * self.TRIES + 3
 
-    def box(self, height: int, width: int, uniforms: np.ndarray) -> tuple[int, int, int, int]:
+    def box(self, height: int, width: int, uniforms: np.ndarray) -> Box:
         """Top, left, height and width of the crop of an image of this size."""
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         *tries, top, left, _ = uniforms.tolist()
@@ -72,6 +76,23 @@ class RandomResizedCrop:
             w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < w <= width and 0 < h <= height:
                 return int(top * (height - h + 1)), int(left * (width - w + 1)), h, w
+        return self._central(height, width)
+
+    def boxes(self, height: int, width: int, uniforms: np.ndarray) -> np.ndarray:
+        """`box` for many images of one size: `[B, draws]` -> int64 `[B, 4]`. Far faster than one by one."""
+        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        share, place = uniforms[:, : 2 * self.TRIES : 2], uniforms[:, 1 : 2 * self.TRIES : 2]
+        area = height * width * (self.scale[0] + share * (self.scale[1] - self.scale[0]))
+        aspect = np.exp(low + place * (high - low))
+        w, h = (np.rint(np.sqrt(side)).astype(int) for side in (area * aspect, area / aspect))
+        fits = (0 < w) & (w <= width) & (0 < h) & (h <= height)
+        first = np.arange(len(uniforms)), fits.argmax(1)
+        w, h = w[first], h[first]
+        top, left = uniforms[:, -3] * (height - h + 1), uniforms[:, -2] * (width - w + 1)
+        found = np.stack([top.astype(int), left.astype(int), h, w], 1)
+        return np.where(fits.any(1, keepdims=True), found, self._central(height, width))
+
+    def _central(self, height: int, width: int) -> Box:
         w, h = width, height
         if width / height < self.ratio[0]:
             h = round(w / self.ratio[0])
@@ -123,9 +144,7 @@ class Resize:
         return image[:, ::-1] if self.flip and uniforms[0] < 0.5 else image
 
 
-def resized_crop(
-    picture: Image.Image, box: tuple[int, int, int, int], size: int, interpolation: Interpolation
-) -> Image.Image:
+def resized_crop(picture: Image.Image, box: Box, size: int, interpolation: Interpolation) -> Image.Image:
     """The box (top, left, height, width) cut out and resized to `size` squared; nothing around it is looked at."""
     top, left, height, width = (int(side) for side in box)
     # Cut first: Pillow's own `box` argument would let the filter see the pixels around it.
