@@ -162,6 +162,24 @@ def _training(name: str, unit: str, width: int, curve: int, source: str) -> Prot
 
 _V3 = "DreamerV3: training episodes, no separate evaluation (Nature 640:647, Extended Data Table 3; v2 tables 6-12)"
 
+
+def _probe(name: str, description: str, source: str) -> Protocol:
+    return Protocol(
+        name=f"ijepa_{name}",
+        description=f"{description}, of the frozen target encoder after the last epoch, in percent of the test split, "
+        "per seed",
+        kind="final",
+        episodes="evaluation",
+        step_unit="epochs",
+        evaluation_episodes=1,
+        source=source,
+    )
+
+
+_BEST = "best of features (last, concat4), heads and rates of the linear probe, chosen on the test split"
+_NEAREST = "vote of the 20 nearest training images by cosine (temperature 0.07)"
+_IJEPA = "I-JEPA: section 5, appendix A.2; no spread is published"
+
 PROTOCOLS: dict[tuple[str, str], Protocol] = {
     ("dreamerv3", "atari100k"): _training("dreamerv3_atari100k", "frames", 10_000, 20_000, _V3),
     ("dreamerv3", "atari_200m"): _training("dreamerv3_atari_200m", "frames", 2_000_000, 10_000_000, _V3),
@@ -241,6 +259,14 @@ PROTOCOLS: dict[tuple[str, str], Protocol] = {
         evaluation_episodes=100,
         source="World Models: temperature table",
     ),
+    ("ijepa", "imagenet1k_linear"): _probe("imagenet1k_linear", _BEST, _IJEPA),
+    ("ijepa", "imagenet1k_1pct"): _probe("imagenet1k_1pct", "fine-tuned on 1 % of the labels", _IJEPA),
+    ("ijepa", "linear_transfer"): _probe("linear_transfer", _BEST, _IJEPA),
+    ("ijepa", "ijepa_data_model_scaling"): _probe("data_model_scaling", _BEST, _IJEPA),
+    ("ijepa", "imagenette_linear"): _probe("imagenette_linear", _BEST, "stable-pretraining's benchmark (online probe)"),
+    ("ijepa", "imagenette_knn"): _probe("imagenette_knn", _NEAREST, "stable-pretraining's benchmark"),
+    ("ijepa", "cifar10_linear"): _probe("cifar10_linear", _BEST, "looped-jepa's report (tuned linear probe)"),
+    ("ijepa", "cifar10_knn"): _probe("cifar10_knn", _NEAREST, "a public model card (20 neighbours)"),
 }
 """Protocol of the published numbers by paper and suite."""
 

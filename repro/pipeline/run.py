@@ -22,6 +22,7 @@ IDENTITY = (
     *("suite", "task", "preset", "seeds", "first_seed", "release"),
     *(f"loop.{name}" for name in ("steps", "max_minutes", "log_seconds", "checkpoint_minutes", "predictions")),
     *(f"loop.{name}" for name in ("driver", "seeds_map", "fused_iterations", "replay_storage", "data_parallel")),
+    *("run", "data.location", "data.workers", "model.fused_attention", "model.remat", "model.unroll"),
 )
 """Config fields that do not make a run deviate from the paper's settings."""
 

@@ -23,14 +23,17 @@ def keys(seeds: jax.Array | Sequence[int], purpose: Purpose, counter: jax.Array 
     return jax.vmap(key)(jnp.asarray(seeds))
 
 
-def over_seeds(f: Callable[..., Any], how: Literal["vmap", "unroll"] = "vmap") -> Callable[..., Any]:
+def over_seeds(f: Callable[..., Any], how: Literal["vmap", "unroll", "map"] = "vmap") -> Callable[..., Any]:
     """`f` for one seed -> the same over a leading axis S of every argument and result.
 
     "vmap" batches all seeds into each operation. "unroll" writes one call a seed into the program (then every
-    operation is the one of a single seed: for networks whose batched form is slower than S single ones).
+    operation is the one of a single seed: for networks whose batched form is slower than S single ones). "map" is a
+    loop over seeds in the program: the same, compiled once (not for convolutions on CPU, which are slow in loops).
     """
     if how == "vmap":
         return jax.vmap(f)
+    if how == "map":
+        return lambda *arguments: jax.lax.map(lambda one: f(*one), arguments)
 
     def unrolled(*arguments: Any) -> Any:
         count = jax.tree.leaves(arguments)[0].shape[0]

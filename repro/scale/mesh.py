@@ -47,6 +47,20 @@ def by_seed_and_batch(mesh: Mesh | None) -> NamedSharding | None:
     return None if mesh is None else NamedSharding(mesh, PartitionSpec(SEEDS, DATA))
 
 
+def parameters(tree: Any, mesh: Mesh) -> Any:
+    """Shardings of parameters and moments `[S, ...]` that lie in pieces on the devices of their seed ("fully sharded"):
+    the longest axis that splits evenly is cut; arrays without one are on all of them. The compiler gathers what an
+    operation needs and scatters the gradients (Rajbhandari et al. 2020, ZeRO stage 3)."""
+    count = mesh.shape[DATA]
+
+    def sharding(x: Any) -> NamedSharding:
+        able = [axis for axis in range(1, len(x.shape)) if x.shape[axis] % count == 0]
+        cut = max(able, key=lambda axis: x.shape[axis], default=None)
+        return NamedSharding(mesh, PartitionSpec(SEEDS, *(DATA if a == cut else None for a in range(1, len(x.shape)))))
+
+    return jax.tree.map(sharding, tree)
+
+
 def place(tree: Any, mesh: Mesh | None) -> Any:
     """`tree`, leaves `[S, ...]` or `[S * E, ...]`, laid out `by_seed`."""
     return tree if mesh is None else jax.device_put(tree, by_seed(mesh))

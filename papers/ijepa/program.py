@@ -1,0 +1,96 @@
+"""The compiled step: masks and update of all seeds, on one device or a mesh."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh
+
+from papers.ijepa import algorithm, masks
+from papers.ijepa.algorithm import Moment, State
+from papers.ijepa.config import Config
+from repro.pipeline.seeds import keys, over_seeds
+from repro.scale import mesh as meshes
+
+
+class Program:
+    """Initial states and updates of the given seeds; states `[S, ...]`, images uint8 `[S, B, H, W, 3]`."""
+
+    def __init__(self, config: Config, seeds: list[int], mesh: Mesh | None = None, platform: str = "cpu") -> None:
+        self.config, self.seeds, self.mesh = config, seeds, mesh
+        how = config.run.seeds_map
+        if how == "auto":
+            # One seed after the other: on CPUs products of all seeds at once are slower than so many single ones.
+            how = "map" if platform == "cpu" and mesh is None else "vmap"
+        self._each = partial(over_seeds, how="unroll" if len(seeds) == 1 else how)
+        self.state_sharding = None
+        if mesh is not None:
+            shapes = self._shapes()
+            sharded = config.run.fully_sharded
+            self.state_sharding = meshes.parameters(shapes, mesh) if sharded else meshes.by_seed(mesh)
+
+    def _init(self, seeds: jax.Array) -> State:
+        return jax.vmap(partial(algorithm.init, self.config))(keys(seeds, "init"))
+
+    def _shapes(self) -> State:
+        return jax.eval_shape(self._init, jnp.asarray(self.seeds))
+
+    def init(self) -> State:
+        """Fresh states, laid out as the update wants them."""
+        # Seeds as an argument: from constants XLA would draw the numbers while it compiles, in minutes.
+        return jax.jit(self._init, out_shardings=self.state_sharding)(jnp.asarray(self.seeds))
+
+    def draw(self, now: Moment, index: jax.Array) -> masks.Masks:
+        """The masks of an update, `[S, B, ...]`; the same numbers on any number of devices."""
+        config = self.config
+        each = partial(masks.draw, config.mask, config.grid, size=now.sizes, batch=config.optim.batch)
+        drawn = jax.vmap(lambda key: each(key=key))(keys(self.seeds, "learn", index))
+        counts = drawn.target_count
+        return meshes.split_batch(drawn._replace(target_count=jnp.zeros(counts.shape + (1,))), self.mesh)._replace(
+            target_count=counts
+        )
+
+    def step(
+        self, state: State, images: jax.Array, now: Moment, index: jax.Array
+    ) -> tuple[State, dict[str, jax.Array]]:
+        """Update number `index` of every seed: states, metrics `[S]`. To be jitted, with the state donated."""
+        drawn = self.draw(now, index)
+        widths = masks.widths(self.config.mask, self.config.grid)
+
+        def at(width: int) -> tuple[State, dict[str, jax.Array]]:
+            cut = drawn._replace(context=drawn.context[..., :width])
+            one = lambda state, images, drawn: algorithm.update(state, self.config, images, drawn, now)  # noqa: E731
+            return self._each(one)(state, images, cut)
+
+        if len(widths) == 1:
+            return at(widths[0])
+        # Padding is work for nothing: the narrowest program that holds the longest context of all.
+        branch = jnp.searchsorted(jnp.array(widths), drawn.context_count.max())
+        return lax.switch(branch, [partial(at, width) for width in widths])
+
+    def compiled(self, per_epoch: int) -> Any:
+        """`step`, compiled: called as `f(state, images, now, index)`."""
+        return self.jitted().lower(*self.arguments(per_epoch)).compile()
+
+    def jitted(self) -> Any:
+        """`step`, with the layout of its results fixed."""
+        by_seed = meshes.by_seed(self.mesh)
+        shardings = None if self.mesh is None else (self.state_sharding, by_seed)
+        return jax.jit(self.step, donate_argnums=0, out_shardings=shardings)
+
+    def arguments(self, per_epoch: int) -> tuple[Any, ...]:
+        """Shapes and layouts of the arguments of `step`."""
+        config, shapes = self.config, self._shapes()
+        side, count = config.data.size, (len(self.seeds), config.optim.batch)
+        split = meshes.by_seed_and_batch(self.mesh)
+        if self.mesh is None:
+            placed = shapes
+        else:
+            layout = self.state_sharding
+            layouts = layout if isinstance(layout, State) else jax.tree.map(lambda _: layout, shapes)
+            placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layouts)
+        images = jax.ShapeDtypeStruct((*count, side, side, 3), jnp.uint8, sharding=split)
+        now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), algorithm.moment(config, per_epoch, 0))
+        return placed, images, now, jax.ShapeDtypeStruct((), jnp.int32)
