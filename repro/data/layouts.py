@@ -37,13 +37,13 @@ def class_folders(place: Path, split: str) -> Parts | None:
     """
     if not place.is_dir():
         return None
-    inside = sorted(entry.name for entry in os.scandir(place) if entry.is_dir())
+    inside = _folders(place)
     root = place / split
     if split not in inside:
         if split != "train" or {"train", "val", "test"} & set(inside):
             return None
         root = place
-    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    classes = _folders(root)
     if not classes:
         if not any(entry.name.lower().endswith(ENDINGS) for entry in os.scandir(root)):
             return None
@@ -59,6 +59,10 @@ def class_folders(place: Path, split: str) -> Parts | None:
     return Parts(np.array(labels, np.int32), tuple(classes), Files(root, found))
 
 
+def _folders(place: Path) -> list[str]:
+    return sorted(e.name for e in os.scandir(place) if e.is_dir() and not e.name.startswith("."))
+
+
 def _images_below(root: Path, folder: str) -> list[str]:
     """Paths of the images in a folder and its subfolders, relative to `root`, sorted."""
     found = []
@@ -66,7 +70,7 @@ def _images_below(root: Path, folder: str) -> list[str]:
         path = f"{folder}/{entry.name}"
         if entry.is_dir():
             found += _images_below(root, path)
-        elif entry.name.lower().endswith(ENDINGS):
+        elif entry.name.lower().endswith(ENDINGS) and not entry.name.startswith("."):
             found.append(path)
     return found
 

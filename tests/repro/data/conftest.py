@@ -39,7 +39,9 @@ def class_folders(tmp_path: Path, encoded: Callable[[int], bytes]) -> Path:
         path = tmp_path / "pets" / f"{place}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(number))
-    (tmp_path / "pets/train/cat/notes.txt").write_text("no image")
+    for other in ("train/cat/notes.txt", "train/cat/._0.png", "train/.hidden/7.png"):
+        (tmp_path / "pets" / other).parent.mkdir(exist_ok=True)
+        (tmp_path / "pets" / other).write_text("no image of the set")
     return tmp_path / "pets"
 
 
