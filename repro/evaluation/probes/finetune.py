@@ -82,7 +82,8 @@ class FineTuning:
     def init(self, key: jax.Array, encoder: Mapping[str, jax.Array]) -> TuneState:
         """The pre-trained encoder with a fresh head (normal weights with standard deviation 0.01)."""
         kernel = 0.01 * jax.random.normal(key, (self.features, self.classes))
-        params = {**encoder, "head/kernel": kernel, "head/bias": jnp.zeros(self.classes)}
+        copied = {name: jnp.array(p) for name, p in encoder.items()}  # the caller may give the state away
+        params = {**copied, "head/kernel": kernel, "head/bias": jnp.zeros(self.classes)}
         return TuneState(params, self._optimiser.init(params))
 
     def logits(self, params: Params, images: jax.Array) -> jax.Array:
