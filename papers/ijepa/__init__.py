@@ -24,6 +24,7 @@ PAPER = Paper(
     method="ijepa",
     reproduce="papers.ijepa.pipeline:reproduce",
     bench="papers.ijepa.bench:measure",
+    compiled="papers.ijepa.bench:compiled",
     parity="papers.ijepa.parity:CASES",
     importer="papers.ijepa.official:import_weights",
 )

@@ -329,7 +329,7 @@ def paper(suite: str, task: str) -> Config:
     size = 448 if task.endswith("448") else 224
     # The files of the 448 px and the giant model say 16 images a GPU.
     mask = MaskConfig(group=16 if size == 448 else 128)
-    probe = {ONE_PERCENT: "one_percent", TRANSFER: "transfer"}.get(suite, "imagenet")
+    probe = {ONE_PERCENT: "one_percent", TRANSFER: "transfer", SCALING: "transfer"}.get(suite, "imagenet")
     data = DataConfig("imagenet1k", size=size, probe=task if suite in (TRANSFER, SCALING) else "")
     config = Config(
         suite, task, "paper", MODELS[name], mask, OptimConfig(epochs=epochs), data,

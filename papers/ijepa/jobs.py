@@ -4,7 +4,6 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,9 @@ from papers.ijepa import algorithm, networks
 from papers.ijepa.config import Config
 from papers.ijepa.program import Program
 from repro.data import loader
-from repro.data.images import ImageSet
+from repro.data.device import DeviceLoader, fits
+from repro.data.images import ImageSet, in_memory
+from repro.data.sets import SETS
 from repro.data.transforms import CentreCrop, RandomResizedCrop, Transform, normalise
 from repro.evaluation.probes import Heads, LinearProbe, knn, linear_probe
 from repro.nn import vit
@@ -37,37 +38,50 @@ def crop(config: Config) -> RandomResizedCrop:
     return RandomResizedCrop(config.data.size, (low, high), flip=config.data.flip)
 
 
-def whole(config: Config, images: ImageSet, size: int | None) -> CentreCrop:
-    """What is probed: the image itself where the set has the right size, else 8/7 of it and the centre."""
+def whole(config: Config, name: str) -> CentreCrop:
+    """What is probed of a set: the image itself where it has the right size, else 8/7 of it and the centre."""
     side = config.data.size
-    return CentreCrop(side, side if size == side else round(side * 8 / 7))
+    return CentreCrop(side, side if SETS[name].size == side else round(side * 8 / 7))
+
+
+def loaders(config: Config, seeds: list[int], images: ImageSet) -> list[Any]:
+    """Where the batches of each seed come from: crops made on the accelerator where the set fits there, else by
+    threads. A set of small images is decoded once."""
+    transform, of, batch = crop(config), config.data, config.optim.batch
+    if SETS[of.name].size is not None:
+        images = in_memory(images, of.workers)
+    if jax.default_backend() != "cpu" and jax.device_count() == 1 and fits(images, transform):
+        first = DeviceLoader(images, transform, batch, seeds[0])
+        return [first, *(DeviceLoader(images, transform, batch, s, first.pixels) for s in seeds[1:])]
+    part = (jax.process_index(), jax.process_count())
+    return [loader.Loader(images, transform, batch, s, of.workers, part=part) for s in seeds]
 
 
 class Pretrain(Job):
     """Updates of all seeds, each with its own images; leaves the target encoders at several epochs."""
 
     def __init__(self, config: Config, seeds: list[int], images: ImageSet, scratch: Path) -> None:
-        self.config, self.seeds, self.scratch = config, seeds, scratch
-        optim, platform = config.optim, jax.default_backend()
-        part = (jax.process_index(), jax.process_count())
-        make = partial(loader.Loader, images, crop(config), optim.batch, workers=config.data.workers, part=part)
-        self.loaders = [make(seed=seed) for seed in seeds]
+        self.config, self.scratch = config, scratch
+        self.loaders = loaders(config, seeds, images)
         self.per_epoch = self.loaders[0].steps_per_epoch
-        self.mesh = meshes.choose(len(seeds), config.run.data_parallel, optim.batch)
-        program = Program(config, seeds, self.mesh, platform)
+        mesh = meshes.choose(len(seeds), config.run.data_parallel, config.optim.batch)
+        program = Program(config, seeds, mesh, jax.default_backend())
         self.state = program.init()
         self.update = program.compiled(self.per_epoch)
-        self.split = meshes.by_seed_and_batch(self.mesh)
+        self.split = meshes.by_seed_and_batch(mesh)
         self.begin = time.monotonic()
 
     def step(self, index: int) -> Mapping[str, Any]:
         """One update of every seed."""
-        batch = np.stack([loader.batch(index)["image"] for loader in self.loaders])
-        images = batch if self.split is None else jax.make_array_from_process_local_data(self.split, batch)
+        batches = [one.batch(index)["image"] for one in self.loaders]
+        if self.split is not None:
+            images = jax.make_array_from_process_local_data(self.split, np.stack(batches))
+        else:
+            images = (np if isinstance(batches[0], np.ndarray) else jnp).stack(batches)
         now = algorithm.moment(self.config, self.per_epoch, index)
         self.state, metrics = self.update(self.state, images, now, jnp.int32(index))
         self._snapshot(index + 1)
-        waited = sum(loader.waited for loader in self.loaders) / max(time.monotonic() - self.begin, 1e-9)
+        waited = sum(one.waited for one in self.loaders) / max(time.monotonic() - self.begin, 1e-9)
         return metrics | {"lr": now.lr, "waited_for_images": waited}
 
     def _snapshot(self, updates: int) -> None:
@@ -80,7 +94,7 @@ class Pretrain(Job):
         for epoch in snapshots(self.config):
             os.link(self.scratch / f"epoch{epoch}.npz", folder / f"epoch{epoch}.npz")
         save_arrays(folder, jax.device_get(self.state.online))
-        skipped = {name: why for loader in self.loaders for name, why in loader.skipped.items()}
+        skipped = {name: why for one in self.loaders for name, why in one.skipped.items()}
         (folder / "skipped.json").write_text(json.dumps(skipped))
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ an image, N patches.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ def sizes(config: MaskConfig, grid: tuple[int, int], index: int) -> np.ndarray:
     )
 
 
-def draw(config: MaskConfig, grid: tuple[int, int], key: jax.Array, size: jax.Array, batch: int) -> Masks:
+def draw(config: MaskConfig, grid: tuple[int, int], key: jax.Array, size: Any, batch: int) -> Masks:
     """The masks of a batch; `size` int32 `[2, 2]` from `sizes`."""
     if config.strategy == "raster":
         return _raster(grid, key, batch)

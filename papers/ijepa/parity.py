@@ -13,6 +13,7 @@ from papers.ijepa import algorithm, losses, networks, official
 from papers.ijepa.algorithm import Moment, State
 from papers.ijepa.config import Config, DataConfig, MaskConfig, ModelConfig, OptimConfig
 from papers.ijepa.masks import Masks
+from papers.ijepa.parity_evaluation import CASES as OF_PROBES
 from papers.ijepa.parity_masks import CASES as OF_MASKS
 from repro.interop.parity import Case, Implementation
 from repro.nn import vit
@@ -219,7 +220,7 @@ def adamw_groups(case: Case) -> Outputs:
         rates = [
             f(config, of["iterations_per_epoch"], j + 1) for f in (algorithm.learning_rate, algorithm.weight_decay)
         ]
-        now = Moment(np.float32(j + 1), *map(np.float32, rates), np.float32(0), None)
+        now = Moment(np.float32(j + 1), np.float32(rates[0]), np.float32(rates[1]), np.float32(0), None)
         state = algorithm.adamw(state, config, gradient, now)
         found["lr"].append(rates[0])
         found["wd"].append(rates[1])
@@ -276,4 +277,5 @@ CASES: dict[str, Implementation] = {
     "adamw_groups": adamw_groups,
     "train_step": train_step,
     **OF_MASKS,
+    **OF_PROBES,
 }

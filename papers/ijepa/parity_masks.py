@@ -124,7 +124,7 @@ def _own_statistics(of: Mapping[str, Any], calls: int) -> dict[str, Any]:
         return masks.draw(config, grid, key, size, batch)
 
     sizes = jnp.asarray(np.stack([masks.sizes(config, grid, i) for i in range(calls)]))
-    drawn = Masks(*map(np.asarray, call(sizes, jax.random.split(jax.random.key(0), calls))))
+    drawn: Any = jax.tree.map(np.asarray, call(sizes, jax.random.split(jax.random.key(0), calls)))
     context = _inclusions(drawn.context, drawn.context_count, grid[0] * grid[1])
     target = _inclusions(drawn.target, np.broadcast_to(drawn.target_count[:, None], (calls, batch)), grid[0] * grid[1])
     return {

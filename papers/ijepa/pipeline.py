@@ -3,20 +3,23 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from papers.ijepa import algorithm, jobs, report
+from papers.ijepa import algorithm, finetune, jobs, report
 from papers.ijepa.config import CIFAR10, IMAGENETTE, Config
 from repro import config as configuration
-from repro.data.sets import SETS, known, open_set
+from repro.data.images import ImageSet
+from repro.data.sets import known, open_pair, open_set
+from repro.data.subsets import few_labels
 from repro.errors import UsageError
 from repro.evaluation import protocols
-from repro.evaluation.probes.protocols import linear_protocol
+from repro.evaluation.probes import LinearProbe
+from repro.evaluation.probes.protocols import ONE_PERCENT, linear_protocol
 from repro.nn import vit
 from repro.pipeline.run import Result, Run
 from repro.pipeline.seeds import keys
@@ -25,6 +28,8 @@ from repro.tracker import published
 
 Inputs = Mapping[str, Artefact]
 RANDOM, PIXELS = "random_encoder", "raw_pixels"
+COMPUTED = ("fused_attention", "remat", "unroll")
+"""Fields of the model that change no number."""
 
 
 def reproduce(config: Config, run: Run) -> list[Result]:
@@ -50,70 +55,76 @@ def reproduce(config: Config, run: Run) -> list[Result]:
 
 def stages_of(config: Config, seeds: list[int]) -> list[Stage]:
     """Pre-training of all seeds, then its probes and, once, those of what needs no training."""
-    known(config.data.name)
-    probed = config.data.probe or config.data.name
-    location = config.data.location or None
+    probed, location = config.data.probe or config.data.name, config.data.location or None
     # All that a mistake in the location could break, before anything is trained.
-    train, test = (open_set(probed, getattr(known(probed), kind), location) for kind in ("train", "test"))
-    of_probe = {
-        "set": probed,
-        "protocol": config.probe.protocol,
-        "linear": configuration.to_json(protocol(config)),
-        "knn": config.probe.knn,
-    }
-    model = {k: v for k, v in configuration.to_json(config.model).items() if k not in ("remat", "unroll")}
-    splits = partial(_splits, config, train, test, probed)
+    train, test = open_pair(probed, location)
+    model = {k: v for k, v in configuration.to_json(config.model).items() if k not in COMPUTED}
+    settings: dict[str, Any] = {"set": probed, "protocol": config.probe.protocol, "model": model, "seeds": seeds}
     stages = [_pretraining(config, seeds, model)]
+    if config.probe.protocol == "small":
+        return [*stages, *_small(config, seeds, (train, test), settings)]
+    if len(seeds) > 1:
+        raise UsageError(f"the {config.probe.protocol} probe is of one encoder: use --seeds 1")
+    split = jobs.Split(test, jobs.whole(config, probed), config.data.workers)
+    epoch = config.optim.epochs
+    if config.probe.protocol == "one_percent":
+        tuning = ONE_PERCENT.get(config.task, ONE_PERCENT["vit_h14"])
+        labelled, name = few_labels(train, 0.01, 0), f"seed{seeds[0]}/epoch{epoch}/linear"
+        updates = tuning.epochs * max(1, len(labelled) // tuning.batch)
+
+        def start(inputs: Inputs, scratch: Path) -> Job:
+            return finetune.Tune(
+                config, tuning, jobs.target_of(inputs["pretrain"], epoch, 0), labelled, split, name
+            )  # fmt: skip
+
+        settings["tuning"] = asdict(tuning)
+        return [*stages, Stage("probe", updates, "updates", settings, start, ("pretrain",))]
+    linear = protocol(config)
+    updates = linear.epochs * max(1, len(train) // min(linear.batch, len(train)))
+
+    def stream(inputs: Inputs, scratch: Path) -> Job:
+        return jobs.Stream(config, linear, jobs.target_of(inputs["pretrain"], epoch, 0), train, split)
+
+    settings["linear"] = asdict(linear)
+    return [*stages, Stage("probe", updates, "updates", settings, stream, ("pretrain",))]
+
+
+def _small(config: Config, seeds: list[int], sets: tuple[ImageSet, ImageSet], settings: dict[str, Any]) -> list[Stage]:
+    """Probes on features computed once: of every seed and snapshot; of untrained encoders; of the pixels."""
+    transform = jobs.whole(config, settings["set"])
+    splits = [jobs.Split(images, transform, config.data.workers) for images in sets]
+    epochs, linear = jobs.snapshots(config), protocol(config)
 
     def trained(inputs: Inputs, scratch: Path) -> Job:
-        artefact = inputs["pretrain"]
-        if streamed(config):
-            return jobs.Stream(
-                config, protocol(config), jobs.target_of(artefact, config.optim.epochs, 0), train, splits()[1]
-            )
         subjects = [
-            (f"seed{seed}/epoch{epoch}", seed, partial(jobs.target_of, artefact, epoch, number))
+            (f"seed{seed}/epoch{epoch}", seed, partial(jobs.target_of, inputs["pretrain"], epoch, number))
             for number, seed in enumerate(seeds)
-            for epoch in jobs.snapshots(config)
+            for epoch in epochs
         ]
-        return jobs.Probe(config, protocol(config), *splits(), subjects)
+        return jobs.Probe(config, linear, splits[0], splits[1], subjects)
 
     def untrained(inputs: Inputs, scratch: Path) -> Job:
         subjects: list[Any] = [(f"seed{seed}/{RANDOM}", seed, partial(_random, config, seed)) for seed in seeds]
+        # The pixels have no seed: they are probed once.
         subjects.append((f"seed{seeds[0]}/{PIXELS}", seeds[0], lambda: None))
-        return jobs.Probe(config, protocol(config), *splits(), subjects)
+        return jobs.Probe(config, linear, splits[0], splits[1], subjects)
 
-    settings = of_probe | {"model": model, "seeds": seeds, "snapshots": jobs.snapshots(config)}
-    if streamed(config):
-        updates = max(1, len(train) // min(protocol(config).batch, len(train))) * protocol(config).epochs
-        stages.append(Stage("probe", updates, "updates", settings, trained, ("pretrain",)))
-    else:
-        count = len(seeds) * len(jobs.snapshots(config))
-        stages.append(Stage("probe", count, "encoders", settings, trained, ("pretrain",)))
+    of = settings | {"linear": asdict(linear), "knn": config.probe.knn}
+    count = len(seeds) * len(epochs)
+    stages = [Stage("probe", count, "encoders", of | {"epochs": epochs}, trained, ("pretrain",))]
     if config.probe.baselines:
-        del settings["snapshots"]
-        stages.append(Stage("baselines", len(seeds) + 1, "encoders", settings, untrained))
+        stages.append(Stage("baselines", len(seeds) + 1, "encoders", of, untrained))
     return stages
 
 
-def protocol(config: Config) -> Any:
+def protocol(config: Config) -> LinearProbe:
     """The linear probe's protocol, with its epochs replaced where the configuration says so."""
-    of = linear_protocol(config.probe.protocol)
+    name = config.probe.protocol
+    of = linear_protocol((config.data.probe if name == "transfer" else name) or name)
     if not config.probe.epochs:
         return of
     factor = config.probe.epochs / of.epochs
     return replace(of, epochs=config.probe.epochs, drops=tuple(round(e * factor) for e in of.drops))
-
-
-def streamed(config: Config) -> bool:
-    """Whether the probe sees new crops in every epoch, as published; small sets are encoded once."""
-    return config.probe.protocol != "small"
-
-
-def _splits(config: Config, train: Any, test: Any, probed: str) -> tuple[jobs.Split, jobs.Split]:
-    transform = jobs.whole(config, train, SETS[probed].size)
-    workers = config.data.workers
-    return jobs.Split(train, transform, workers), jobs.Split(test, transform, workers)
 
 
 def _random(config: Config, seed: int) -> vit.Params:

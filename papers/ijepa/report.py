@@ -25,7 +25,7 @@ def write_pictures(config: Config, trained: Artefact, out: Path) -> Path:
     name = config.data.probe or config.data.name
     images = open_set(name, known(name).test, config.data.location or None)
     chosen = np.random.default_rng(config.first_seed).choice(len(images), min(IMAGES, len(images)), replace=False)
-    batch = next(loader.in_order(images.subset(chosen), jobs.whole(config, images, known(name).size), len(chosen)))
+    batch = next(loader.in_order(images.subset(chosen), jobs.whole(config, name), len(chosen)))
     pixels = batch["image"]
     params = jobs.target_of(trained, config.optim.epochs, 0)
     features = jax.jit(lambda p, x: networks.encode(p, config.model, config.grid, normalise(x)))(params, pixels)

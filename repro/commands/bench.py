@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the measurements or the compiled costs; returns the exit code."""
     args.budget = None
     paper = registry.find(args.paper)
-    if not paper.build and (not paper.bench or args.target):
+    if not (paper.build or (paper.compiled if args.target else paper.bench)):
         raise UsageError(f"{paper.name} has no update to time: `repro reproduce {paper.name}` shows its time")
     if args.chips != 1 and not args.target:
         raise UsageError("--chips goes with --target; a measurement uses the devices that are here")

@@ -22,9 +22,10 @@ class Compute(NamedTuple):
     """How the blocks compute; none of it changes what they compute, up to rounding."""
 
     factors: Any = jnp.float32
-    """Dtype of the factors of matrix products; sums are float32 in any case."""
+    """Dtype of the factors of linear layers; sums are float32 in any case."""
     products: Any = jnp.float32
-    """Dtype in which products are handed on; the stream between blocks, norms and softmax are float32."""
+    """Dtype in which products are handed on, attention included; the stream between blocks, norms and softmax are
+    float32."""
     fused_attention: bool = False
     """cuDNN's attention (CUDA, 16-bit products)."""
     remat: bool = False
@@ -94,33 +95,58 @@ def layer_norm(x: jax.Array, scale: jax.Array | None = None, offset: jax.Array |
     y = x.astype(jnp.float32)
     y = y - y.mean(-1, keepdims=True)
     y = y * lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + eps)
-    return y if scale is None else y * scale + offset
+    return y if scale is None or offset is None else y * scale + offset
 
 
 def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, compute: Compute) -> jax.Array:
     """`[..., i] -> [..., o]` as one product of two matrices."""
-    y = product(x.reshape(-1, x.shape[-1]), kernel, compute)
+    flat = x.reshape(-1, x.shape[-1])
+    if compute.factors == compute.products:
+        y = flat.astype(compute.factors) @ kernel.astype(compute.factors)
+    else:
+        y = short_product(flat, kernel)
     return y.reshape(*x.shape[:-1], -1) + bias.astype(compute.products)
 
 
-def product(x: jax.Array, kernel: jax.Array, compute: Compute) -> jax.Array:
-    """`[m, i] @ [i, o]` with the factors and results that `compute` asks for."""
-    x, kernel = x.astype(compute.factors), kernel.astype(compute.factors)
-    return jnp.matmul(x, kernel, preferred_element_type=compute.products)
+@jax.custom_vjp
+def short_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`[m, i] @ [i, o]` in float32 from factors rounded to bfloat16, as is the gradient of x. The gradient of the
+    kernel is a float32 product: CPUs with 16-bit products (AVX-512) gain nothing there."""
+    return jnp.matmul(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+
+
+def _short_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    return short_product(gradient, kernel.T), x.T @ gradient
+
+
+short_product.defvjp(lambda x, kernel: (short_product(x, kernel), (x, kernel)), _short_backward)
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """x (1 + erf(x / sqrt 2)) / 2, in float32; JAX's own goes through erfc, which takes twice as long on CPUs."""
+    y = x.astype(jnp.float32)
+    return (0.5 * y * (1 + lax.erf(y * math.sqrt(0.5)))).astype(x.dtype)
+
+
+def laid_out(x: jax.Array) -> jax.Array:
+    """`x` in memory as its axes say: CPUs would rather run products of badly laid out arrays, which are slow."""
+    return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=lambda x: x)
 
 
 def scores(q: jax.Array, k: jax.Array, valid: jax.Array | None) -> jax.Array:
     """Attention probabilities of queries and keys `[B, n, A, d]`: float32 `[B, A, n, n]`."""
-    logits = jnp.einsum("bqad,bkad->baqk", q * (1 / math.sqrt(q.shape[-1])), k, preferred_element_type=jnp.float32)
+    scaled = laid_out((q * (1 / math.sqrt(q.shape[-1]))).swapaxes(1, 2))
+    logits = jnp.matmul(scaled, laid_out(k.transpose(0, 2, 3, 1)), preferred_element_type=jnp.float32)
     if valid is not None:
         logits = jnp.where(valid[:, None, None], logits, jnp.finfo(jnp.float32).min)
     return jax.nn.softmax(logits, -1)
 
 
-def queries_keys_values(p: Mapping[str, Any], x: jax.Array, heads: int, compute: Compute) -> list[jax.Array]:
-    """q, k, v `[B, n, A, d]` of normed tokens `[B, n, D]`."""
-    qkv = linear(x, p["qkv/kernel"], p["qkv/bias"], compute).astype(compute.factors)
-    return [part.reshape(*x.shape[:-1], heads, -1) for part in jnp.split(qkv, 3, -1)]
+def queries_keys_values(p: Mapping[str, Any], x: jax.Array, heads: int, compute: Compute) -> jax.Array:
+    """q, k, v of normed tokens `[B, n, D]`: `[3, B, n, A, d]`."""
+    qkv = linear(x, p["qkv/kernel"], p["qkv/bias"], compute)
+    return jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, heads, -1), 2, 0)
 
 
 def attention(p: Mapping[str, Any], x: jax.Array, heads: int, valid: jax.Array | None, compute: Compute) -> jax.Array:
@@ -130,14 +156,14 @@ def attention(p: Mapping[str, Any], x: jax.Array, heads: int, valid: jax.Array |
         mask = None if valid is None else valid[:, None, None]
         mixed = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
     else:
-        weights = scores(q, k, valid).astype(compute.factors)
-        mixed = jnp.einsum("baqk,bkad->bqad", weights, v, preferred_element_type=compute.products)
+        weights = scores(q, k, valid).astype(compute.products)
+        mixed = laid_out(weights @ laid_out(v.swapaxes(1, 2))).swapaxes(1, 2)
     return linear(mixed.reshape(x.shape), p["proj/kernel"], p["proj/bias"], compute)
 
 
 def mlp(p: Mapping[str, Any], x: jax.Array, compute: Compute) -> jax.Array:
     """Linear, exact GELU, linear."""
-    hidden = jax.nn.gelu(linear(x, p["fc1/kernel"], p["fc1/bias"], compute), approximate=False)
+    hidden = gelu(linear(x, p["fc1/kernel"], p["fc1/bias"], compute))
     return linear(hidden, p["fc2/kernel"], p["fc2/bias"], compute)
 
 

@@ -168,6 +168,8 @@ def compile_all(paper: registry.Paper, config: Any, target: str, count: int) -> 
     chip = chips.find(target)
     if hasattr(config, "for_platform"):
         config = config.for_platform(chip.platform)
+    if not paper.build:
+        return _compile_parts(paper, config, target, count)
     seeds = list(range(config.first_seed, config.first_seed + config.seeds))
     rows = math.gcd(len(seeds), count)
     # A mesh even for one chip: it is what names the device to compile for.
@@ -215,6 +217,28 @@ def compile_all(paper: registry.Paper, config: Any, target: str, count: int) -> 
         "actions": {k: s.classes or list(s.shape) for k, s in algorithm.action_spaces.items()},
         "versions": {"jax": jax.__version__, "libtpu": _version("libtpu"), "cuda": _version("jax-cuda13-pjrt")},
         "programs": programs,
+    }
+
+
+def _compile_parts(paper: registry.Paper, config: Any, target: str, count: int) -> dict[str, Any]:
+    """`compile_all` for a paper that names its programs itself."""
+    import jax
+
+    chip = chips.find(target)
+    mesh, programs = registry.load(paper.compiled)(config, chips.devices(target, count))
+    return {
+        "paper": paper.name,
+        "suite": config.suite,
+        "task": config.task,
+        "preset": config.preset,
+        "target": target,
+        "chip": dataclasses.asdict(chip),
+        "chips": count,
+        "seeds": config.seeds,
+        "mesh": dict(mesh.shape),
+        "batch": [config.optim.batch],
+        "versions": {"jax": jax.__version__, "libtpu": _version("libtpu"), "cuda": _version("jax-cuda13-pjrt")},
+        "programs": {name: _measure(jitted, shapes, chip, count) for name, (jitted, shapes) in programs.items()},
     }
 
 
