@@ -1,0 +1,176 @@
+"""One update: what it may depend on, what moves, and that parts, widths, seeds and devices change nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from papers.ijepa import algorithm, losses, masks, networks
+from papers.ijepa.config import MaskConfig, paper
+from papers.ijepa.program import Program
+from repro.nn import vit
+
+sys.path.insert(0, str(Path(__file__).parent))
+import small  # noqa: E402
+
+ONE = small.config(seeds=1)
+IMAGES = np.random.default_rng(0).integers(0, 256, (1, 8, 32, 32, 3), np.uint8)
+
+
+def masks_of(config, index=0):
+    size = jnp.asarray(masks.sizes(config.mask, config.grid, index))
+    return masks.draw(config.mask, config.grid, jax.random.key(3), size, config.optim.batch)
+
+
+def state_of(config, target_shift=0.1):
+    state = algorithm.init(config, jax.random.key(0))
+    online = {name: 4 * p if p.ndim > 1 else p for name, p in state.online.items()}
+    return state._replace(online=online, target={n: p + target_shift for n, p in vit.under(online, "encoder").items()})
+
+
+def step(config, index=1, seeds=(0,)):
+    program = Program(config, list(seeds))
+    images = np.repeat(IMAGES, len(seeds), 0)
+    return program.jitted()(program.init(), images, algorithm.moment(config, 6, index), jnp.int32(index))
+
+
+def same(a, b, tolerance=1e-5):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, atol=tolerance, rtol=tolerance)
+
+
+def test_smooth_l1_of_normal_targets_against_nothing():
+    normal = np.random.default_rng(0).normal(size=200_000)
+    assert float(losses.smooth_l1(jnp.asarray(normal, jnp.float32)).mean()) == pytest.approx(0.42466, abs=2e-3)
+
+
+def test_the_first_loss_is_that_of_normal_targets():
+    _, metrics = step(ONE, 0)
+    assert 0.41 < float(metrics["loss"][0]) < 0.47
+
+
+def test_the_target_encoder_gets_no_gradient_and_moves_towards_the_updated_encoder():
+    state = state_of(ONE)
+    of_target = jax.grad(
+        lambda t: algorithm.loss(state.online, t, ONE, networks.normalised(IMAGES[0]), masks_of(ONE))[0]
+    )
+    assert all(not g.any() for g in jax.tree.leaves(jax.jit(of_target)(state.target)))
+    now = algorithm.moment(ONE, 6, 4)
+    after, _ = jax.jit(partial(algorithm.update, config=ONE))(state, images=IMAGES[0], drawn=masks_of(ONE), now=now)
+    for name, p in after.target.items():
+        moved = state.target[name] + now.ema_rate * (after.online[f"encoder/{name}"] - state.target[name])
+        np.testing.assert_allclose(p, moved, atol=1e-6)
+
+
+def test_padding_does_not_change_the_loss():
+    drawn, state = masks_of(ONE), state_of(ONE)
+    images = networks.normalised(IMAGES[0])
+    loss = jax.jit(lambda drawn: algorithm.loss(state.online, state.target, ONE, images, drawn)[0])
+    longest, asked = int(drawn.context_count.max()), int(drawn.target_count)
+    tight = drawn._replace(context=drawn.context[..., :longest], target=drawn.target[..., :asked])
+    padded = drawn._replace(
+        context=jnp.pad(tight.context, ((0, 0), (0, 0), (0, 5)), constant_values=7),
+        target=jnp.pad(tight.target, ((0, 0), (0, 0), (0, 3)), constant_values=9),
+    )
+    assert float(loss(padded)) == pytest.approx(float(loss(tight)), abs=1e-6)
+
+
+def test_predictions_follow_their_patches():
+    """Context tokens in another order, with their numbers, change nothing; targets in another order turn with it."""
+    drawn, state = masks_of(replace(ONE, mask=MaskConfig(min_keep=4, group=8))), state_of(ONE)
+    tight = drawn._replace(
+        context=drawn.context[..., : int(drawn.context_count[0])], target=drawn.target[..., : int(drawn.target_count)]
+    )
+    params = vit.under(state.online, "predictor")
+    context = jax.random.normal(jax.random.key(5), (*tight.context.shape, ONE.model.width))
+    predict = jax.jit(lambda context, drawn: networks.predict(params, ONE.model, ONE.grid, context, drawn))
+    expected = predict(context, tight)
+    assert expected.shape == (*tight.target.shape[:2], 1, tight.target.shape[2], ONE.model.width)
+    turned = tight._replace(context=tight.context[..., ::-1])
+    np.testing.assert_allclose(predict(context[:, :, ::-1], turned), expected, atol=1e-5)
+    turned = tight._replace(target=tight.target[..., ::-1])
+    np.testing.assert_allclose(predict(context, turned), expected[..., ::-1, :], atol=1e-5)
+
+
+def test_a_context_of_all_patches_is_the_whole_image():
+    state = state_of(ONE)
+    every = jnp.tile(jnp.arange(64, dtype=jnp.int32), (8, 1, 1))
+    drawn = masks.Masks(every, jnp.full(8, 64), every, jnp.int32(64))
+    images = networks.normalised(IMAGES[0])
+    whole = networks.encode(state.target, ONE.model, ONE.grid, images)
+    found = networks.encode_contexts(state.target, ONE.model, ONE.grid, images, drawn)
+    np.testing.assert_allclose(found[:, 0], whole, atol=1e-5)
+    *_, last = networks.block_outputs(state.target, ONE.model, ONE.grid, images)
+    np.testing.assert_allclose(last, whole, atol=1e-5)
+
+
+def test_decay_holds_for_matrices_and_the_mask_token_alone():
+    names = algorithm.init(ONE, jax.random.key(0)).online
+    kept = {name for name in names if not algorithm.decayed(name)}
+    assert kept == {n for n in names if n.endswith(("bias", "scale", "offset"))}
+    assert algorithm.decayed("predictor/mask_token")
+
+
+def test_schedules_at_their_ends():
+    optim = paper("imagenet1k_linear", "vit_h14").optim
+    per_epoch, last = 625, 300 * 625
+    assert algorithm.learning_rate(optim, per_epoch, 1) == pytest.approx(2e-4 + 8e-4 / 25_000)
+    assert algorithm.learning_rate(optim, per_epoch, 25_000) == pytest.approx(1e-3)
+    assert algorithm.learning_rate(optim, per_epoch, last) == pytest.approx(1e-6)
+    assert algorithm.weight_decay(optim, per_epoch, last) == pytest.approx(0.4)
+    assert algorithm.momentum(optim, per_epoch, 1) == 0.996
+    assert 1 - algorithm.momentum(optim, per_epoch, last) == pytest.approx(0.004 / last, rel=1e-3)
+
+
+def test_two_parts_of_a_batch_give_the_gradient_of_the_whole():
+    # One group, so that both parts have the same number of targets and of context tokens.
+    whole = step(ONE)
+    parts = step(replace(ONE, optim=replace(ONE.optim, accumulate=2)))
+    same(whole, parts, 2e-5)
+
+
+def test_a_narrower_branch_gives_the_same_update():
+    several = replace(ONE, mask=replace(ONE.mask, widths=(8, 16, 24, 49)))
+    same(step(ONE), step(several), 2e-5)
+
+
+@pytest.mark.parametrize("how", ["map", "vmap"])
+def test_seeds_together_equal_seeds_alone(how):
+    together = step(replace(ONE, seeds=2, run=replace(ONE.run, seeds_map=how)), seeds=(0, 1))
+    alone = step(ONE, seeds=(1,))
+    same(jax.tree.map(lambda x: x[1:], together), alone, 2e-5)
+
+
+def test_clipping_limits_the_gradient():
+    clipped = replace(ONE, optim=replace(ONE.optim, clip=1e-3))
+    state, metrics = step(clipped)
+    assert float(metrics["gradient_norm"][0]) > 1e-3
+    norm = np.sqrt(sum(float(jnp.square(m).sum()) for m in state.mu.values())) / 0.1
+    assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def on_eight_devices(tmp_path_factory):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    script = Path(__file__).with_name("eight_devices.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("layout", ["data", "sharded"])
+def test_eight_devices_give_the_update_of_one(on_eight_devices, layout):
+    found = on_eight_devices[layout]
+    assert found["devices"] == 8 and found["loss"] < 1e-5 and found["state"] < 1e-4
+    assert "all-reduce" in found["collectives"]
+    # Fully sharded: a device holds about an eighth of the parameters and their moments.
+    assert found["share"] < 0.2 if layout == "sharded" else found["share"] == 1
+    assert ("all-gather" in found["collectives"]) == (layout == "sharded")

@@ -1,0 +1,79 @@
+"""Parts of the vision transformer: facts of the official one, and that ways to compute change nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from repro.nn import vit
+from repro.nn.vit import Compute
+
+SHAPES = vit.block_shapes(8, 3, 16)
+PARAMS = {name: 5 * p for name, p in vit.init(jax.random.key(0), SHAPES).items()}
+TOKENS = jax.random.normal(jax.random.key(1), (2, 5, 8))
+
+
+def run(compute: Compute, valid=None):
+    return jax.jit(lambda p, x: vit.blocks(p, x, 2, valid, compute))(PARAMS, TOKENS)
+
+
+def test_the_table_encodes_the_column_first_then_the_row_sines_before_cosines():
+    second = vit.sincos_table((4, 4), 16)[1]  # row 0, column 1
+    angles = 10_000.0 ** (-np.arange(4) / 4)
+    expected = np.concatenate([np.sin(angles), np.cos(angles), np.zeros(4), np.ones(4)])
+    np.testing.assert_allclose(second, expected, atol=1e-7)
+    with pytest.raises(ValueError, match="multiple of 4, not 6"):
+        vit.sincos_table((2, 2), 6)
+
+
+def test_patches_are_row_major_and_whole():
+    image = np.arange(4 * 6 * 3).reshape(1, 4, 6, 3)
+    cut = np.asarray(vit.patches(jnp.asarray(image), 2))
+    assert cut.shape == (1, 6, 12)
+    np.testing.assert_array_equal(cut[0, 4].reshape(2, 2, 3), image[0, 2:4, 2:4])
+
+
+def test_every_kernel_starts_with_the_same_spread_whatever_its_depth():
+    params = vit.init(jax.random.key(0), vit.block_shapes(64, 4, 256))
+    for name, p in params.items():
+        if name.endswith("kernel"):
+            np.testing.assert_allclose(p.std((1, 2)), 0.02, rtol=0.05)
+        else:
+            assert (p == name.endswith("scale")).all()
+
+
+def test_a_constant_in_the_bias_of_the_keys_changes_nothing():
+    shifted = PARAMS | {"qkv/bias": PARAMS["qkv/bias"].at[:, 8:16].add(3.0)}
+    other = vit.blocks(shifted, TOKENS, 2, None, Compute())
+    np.testing.assert_allclose(run(Compute()), other, atol=2e-5)
+
+
+def test_padding_is_never_attended_to():
+    valid = jnp.array([[True] * 3 + [False] * 2] * 2)
+    short = jax.jit(lambda p, x: vit.blocks(p, x, 2, None, Compute()))(PARAMS, TOKENS[:, :3])
+    np.testing.assert_allclose(run(Compute(), valid)[:, :3], short, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("compute", "tolerance"),
+    [
+        (Compute(remat=True), 1e-5),
+        (Compute(unroll=0), 1e-5),
+        (Compute(factors=jnp.bfloat16), 0.03),
+        (Compute(jnp.bfloat16, jnp.bfloat16), 0.06),
+    ],
+)
+def test_other_ways_to_compute_give_the_same_output_and_gradient(compute, tolerance):
+    def loss(params, compute):
+        return jnp.square(vit.blocks(params, TOKENS, 2, None, compute)).mean()
+
+    expected = jax.jit(jax.value_and_grad(loss), static_argnums=1)(PARAMS, Compute())
+    found = jax.jit(jax.value_and_grad(loss), static_argnums=1)(PARAMS, compute)
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        assert b.dtype == jnp.float32
+        assert np.abs(a - b).max() <= tolerance * max(1e-2, np.abs(a).max())
+
+
+def test_outputs_end_where_blocks_end():
+    *_, last = vit.outputs(PARAMS, TOKENS, 2, Compute())
+    np.testing.assert_allclose(last, run(Compute()), atol=1e-5)
