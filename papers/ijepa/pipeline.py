@@ -14,6 +14,7 @@ from papers.ijepa import algorithm, finetune, jobs, report
 from papers.ijepa.config import CIFAR10, IMAGENETTE, Config
 from repro import config as configuration
 from repro.data.images import ImageSet
+from repro.data.get import ensure
 from repro.data.sets import known, open_pair, open_set
 from repro.data.subsets import few_labels
 from repro.errors import UsageError
@@ -37,6 +38,8 @@ def reproduce(config: Config, run: Run) -> list[Result]:
     reuse = Path(config.run.reuse) if config.run.reuse else None
     if reuse is not None and not (reuse / "stages").is_dir():
         raise UsageError(f"run.reuse={reuse}: no stages there; give the folder of a run")
+    for name in sorted({config.data.name, config.data.probe} - {""}):
+        ensure(name, config.data.location or None, run.log.say)
     found = run_stages(
         run,
         stages_of(config, run.seeds),

@@ -110,6 +110,8 @@ class Loader:
                     continue
                 samples[row] = sample
                 break
+            else:
+                raise RunError(f"none of the images of {self.images.name}/{self.images.split} can be decoded")
 
     def _skip(self, error: CorruptImage) -> None:
         with self._lock:

@@ -83,6 +83,13 @@ def test_too_many_corrupt_images_end_the_run(class_folders):
         loader.batch(0)
 
 
+def test_a_set_without_any_readable_image_ends_the_run(class_folders):
+    (class_folders / "train/cat/0.png").write_bytes(b"not an image")
+    one = open_set("folder", "train", str(class_folders)).subset(np.array([0]))
+    with Loader(one, Resize(4), batch=1, seed=0) as loader, pytest.raises(RunError, match="none of the images"):
+        loader.batch(0)
+
+
 def test_a_batch_larger_than_the_set_is_refused(numbered):
     with pytest.raises(UsageError, match="a batch of 64 is more than the 40 images of numbered/train"):
         Loader(numbered, Resize(8), batch=64, seed=0)
