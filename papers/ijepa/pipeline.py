@@ -13,8 +13,8 @@ import jax
 from papers.ijepa import algorithm, finetune, jobs, report
 from papers.ijepa.config import CIFAR10, IMAGENETTE, Config
 from repro import config as configuration
-from repro.data.images import ImageSet
 from repro.data.get import ensure
+from repro.data.images import ImageSet
 from repro.data.sets import known, open_pair, open_set
 from repro.data.subsets import few_labels
 from repro.errors import UsageError

