@@ -61,9 +61,11 @@ def test_cifar_from_images_to_records(tmp_path, capsys):
     assert record["deviations"]["optim.epochs"] == {"paper": 300, "used": 2}
     assert not any(name.startswith(("run", "data.location")) for name in record["deviations"])
     assert set(record["extra"]["sweep"]) == {f"seed{s}/epoch{e}/sweep" for s in (0, 1) for e in (1, 2)}
-    # Ten classes that differ in colour: pixels tell them apart, so the set reaches the probes in the right order.
-    pixels = made["cifar10_knn", "raw_pixels"]
-    assert pixels["scores"][0] > 60 and pixels["scores"][1] is None
+    # Ten classes that differ in colour: any encoder tells them apart, if images and labels arrive in the same order.
+    assert np.mean(made["cifar10_knn", "random_encoder"]["scores"]) > 60
+    assert (
+        made["cifar10_knn", "raw_pixels"]["scores"][0] > 10 and made["cifar10_knn", "raw_pixels"]["scores"][1] is None
+    )
     assert "partial" in capsys.readouterr().out
     assert next((tmp_path / "cache").rglob("pictures.png")).stat().st_size > 1000
 
