@@ -42,6 +42,13 @@ def step(config, index=1, seeds=(0,)):
     return program.jitted()(program.init(), images, algorithm.moment(config, 6, index), jnp.int32(index))
 
 
+def essence(result):
+    """What two updates are compared by: Adam makes a whole step of a gradient that is nothing but rounding, so
+    gradients are compared, not parameters."""
+    state, metrics = result
+    return state.mu, metrics["loss"], metrics["gradient_norm"]
+
+
 def same(a, b, tolerance=1e-5):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, atol=tolerance, rtol=tolerance)
@@ -134,19 +141,19 @@ def test_two_parts_of_a_batch_give_the_gradient_of_the_whole():
     # One group, so that both parts have the same number of targets and of context tokens.
     whole = step(ONE)
     parts = step(replace(ONE, optim=replace(ONE.optim, accumulate=2)))
-    same(whole, parts, 2e-5)
+    same(essence(whole), essence(parts), 2e-5)
 
 
 def test_a_narrower_branch_gives_the_same_update():
     several = replace(ONE, mask=replace(ONE.mask, widths=(8, 16, 24, 49)))
-    same(step(ONE), step(several), 2e-5)
+    same(essence(step(ONE)), essence(step(several)), 2e-5)
 
 
 @pytest.mark.parametrize("how", ["map", "vmap"])
 def test_seeds_together_equal_seeds_alone(how):
     together = step(replace(ONE, seeds=2, run=replace(ONE.run, seeds_map=how)), seeds=(0, 1))
     alone = step(ONE, seeds=(1,))
-    same(jax.tree.map(lambda x: x[1:], together), alone, 2e-5)
+    same(essence(jax.tree.map(lambda x: x[1:], together)), essence(alone), 2e-5)
 
 
 def test_clipping_limits_the_gradient():
