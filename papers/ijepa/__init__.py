@@ -19,7 +19,7 @@ PAPER = Paper(
     presets={
         "paper": Preset(config.paper, "16 A100: under 72 h (ViT-H/14); CIFAR-10: one GPU, hours"),
         "fast": Preset(config.fast, "one GPU, under an hour"),
-        "cpu": Preset(config.cpu, "2 CPU cores, about 15 min for three seeds"),
+        "cpu": Preset(config.cpu, "2 CPU cores, about 15 min for three seeds (estimate)"),
     },
     method="ijepa",
     reproduce="papers.ijepa.pipeline:reproduce",

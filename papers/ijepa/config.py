@@ -247,7 +247,7 @@ class Config:
         kept = {k: getattr(self.mask, k) for k in ("min_keep", "group")}
         return replace(self, mask=replace(STRATEGIES[name], **kept))
 
-    def with_budget(self, fraction: float) -> "Config":
+    def part_of_budget(self, fraction: float) -> "Config":
         """A part of the epochs, at least one; the warm-up shrinks with them."""
         epochs = max(1, round(self.optim.epochs * fraction))
         warmup = self.optim.warmup_epochs * epochs / self.optim.epochs

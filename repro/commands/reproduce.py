@@ -78,7 +78,9 @@ def configure(paper: registry.Paper, preset: str, suite: str, task: str, args: a
     config = paper.presets[preset].make(suite, task)
     if args.seeds is not None:
         config = dataclasses.replace(config, seeds=args.seeds)
-    if args.budget is not None:
+    if args.budget is not None and hasattr(config, "part_of_budget"):
+        config = config.part_of_budget(args.budget)
+    elif args.budget is not None:
         if not hasattr(config, "loop"):
             raise UsageError(f"{paper.name} runs at its full budget in minutes: --budget does not apply")
         steps = max(config.loop.envs, round(config.loop.steps * args.budget))
