@@ -105,7 +105,7 @@ BAD = {
     "mask.group=48": "does not split into groups of mask.group=48",
     "strategy=blocks": "unknown strategy 'blocks'; did you mean: block",
     "model=vit_hug14": "unknown model 'vit_hug14'; did you mean: vit_huge14",
-    "model.heads=3": "must be a multiple of 4 and of heads=3",
+    "model.heads=5": "must be a multiple of 4 and of heads=5",
     "data.size=30": "data.size=30 is not a multiple of model.patch=4",
     "optim.accumulate=3": "does not split into accumulate=3 parts",
     "ema=1,0.9": "ema must be two numbers between 0 and 1",
