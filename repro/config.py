@@ -14,6 +14,13 @@ from repro.errors import UsageError
 C = TypeVar("C")
 
 
+def positive(config: Any, *names: str) -> None:
+    """`ValueError` for the first of these fields that is not above 0 (for `__post_init__`)."""
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{name} must be above 0")
+
+
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted field name -> value, in order of definition; nested dataclasses are entered, all else is a leaf."""
     flat: dict[str, Any] = {}

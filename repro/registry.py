@@ -60,7 +60,7 @@ class Paper:
     `repro.pipeline.bench.Part`."""
     compiled: str = ""
     """For other papers: `module:function` called as `f(config, devices)` with devices that need not be here: the mesh,
-    and name -> (jitted function, shapes of its arguments) of the programs that `--target` compiles."""
+    the batch's lengths, and name -> (jitted function, shapes of its arguments) of what `--target` compiles."""
     predictions: str = ""
     """`module:function` called as `f(algorithm, state, batch, key)` for one seed: name -> video `[T, H, W, 3]` uint8 of
     open-loop predictions."""

@@ -1,5 +1,6 @@
 """A small agent and a small environment that meet the contracts, for tests of the pipeline."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,19 @@ import numpy as np
 
 from repro.envs.base import Space, TimeStep
 from repro.pipeline.algorithm import Transition
+from repro.pipeline.config import LoopConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a run of the toy agent needs."""
+
+    loop: LoopConfig
+    seeds: int = 2
+    first_seed: int = 0
+    suite: str = "line"
+    task: str = "line"
+    preset: str = "cpu"
 
 
 class LineWorld:

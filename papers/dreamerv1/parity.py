@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from papers.dreamerv1 import parity_modules as modules
+from papers.dreamerv1 import parity_training as training
 from papers.dreamerv1.agent_config import AgentConfig
 from papers.dreamerv1.algorithm import AgentState, DreamerV1, Update
 from papers.dreamerv1.names import NAMES
-from papers.dreamerv1.parity_modules import drift, parameters, selected
+from papers.dreamerv1.parity_modules import parameters, selected
 from repro.envs.base import Space, TimeStep
 from repro.interop.parity import Case
 from repro.interop.weights import Arrays, check_shapes, under
@@ -197,7 +198,7 @@ def initialisers(case: Case) -> Arrays:
         ours = NAMES.our_name(name)
         value = np.asarray(NAMES.turn(ours, params[ours]))
         found[f"shape/{name}"] = np.array(value.shape)
-        found[f"stat/{name}"] = drift(name, value)
+        found[f"stat/{name}"] = training.drift(name, value)
     recurrent = np.asarray(params["rssm/cell/recurrent"], np.float64)
     error = np.abs(recurrent @ recurrent.T - np.eye(len(recurrent))).max()
     return found | {"recurrent_kernel_gram_error": error / 1e-5}
@@ -218,10 +219,10 @@ CASES = {
     "train_step": train_step,
     "train_three_steps": train_three_steps,
     "policy_steps": policy_steps,
-    "preprocess": modules.preprocess,
-    "replay_sampling": modules.replay_sampling,
-    "episode_layout": modules.episode_layout,
-    "schedules": modules.schedules,
+    "preprocess": training.preprocess,
+    "replay_sampling": training.replay_sampling,
+    "episode_layout": training.episode_layout,
+    "schedules": training.schedules,
     "initialisers": initialisers,
-    "tf1_reference": modules.tf1_reference,
+    "tf1_reference": training.tf1_reference,
 }

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from papers.dreamerv2 import parity_modules as modules
+from papers.dreamerv2 import parity_training as training
 from papers.dreamerv2.agent_config import AgentConfig, OptimizerConfig, Schedule
 from papers.dreamerv2.algorithm import AgentState, DreamerV2
 from papers.dreamerv2.losses import Imagined
@@ -281,16 +282,16 @@ CASES = {
     "dist_onehot": modules.dist_onehot,
     "dist_trunc_normal": modules.dist_trunc_normal,
     "rssm": modules.rssm,
-    "lambda_return": modules.lambda_return,
-    "normalize_action": modules.normalize_action,
-    "atari_preprocessing": modules.atari_preprocessing,
-    "preprocess": modules.preprocess,
-    "replay_chunks": modules.replay_chunks,
-    "replay_start_index": modules.replay_start_index,
-    "schedules": modules.schedules,
-    "slow_target": modules.slow_target,
-    "stream_norm": modules.stream_norm,
-    "optimizer": modules.optimizer,
+    "lambda_return": training.lambda_return,
+    "normalize_action": training.normalize_action,
+    "atari_preprocessing": training.atari_preprocessing,
+    "preprocess": training.preprocess,
+    "replay_chunks": training.replay_chunks,
+    "replay_start_index": training.replay_start_index,
+    "schedules": training.schedules,
+    "slow_target": training.slow_target,
+    "stream_norm": training.stream_norm,
+    "optimizer": training.optimizer,
     "world_model": world_model,
     "actor_critic": actor_critic,
     "paper_actor_critic": actor_critic,

@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import lax
 
 from papers.ijepa import losses, masks, networks
 from papers.ijepa.config import Config, OptimConfig
 from papers.ijepa.masks import Masks
+from repro.data.transforms import normalise
 from repro.nn import vit
 from repro.nn.vit import Params
 
@@ -97,7 +99,7 @@ def gradients(state: State, config: Config, images: jax.Array, drawn: Masks) -> 
     """Gradients of the online networks and what is logged, averaged over the parts of the batch."""
 
     def part(images: jax.Array, drawn: Masks) -> tuple[Params, dict[str, jax.Array]]:
-        images = networks.normalised(images)
+        images = normalise(images)
         (value, features), gradient = jax.value_and_grad(loss, has_aux=True)(
             state.online, state.target, config, images, drawn
         )
@@ -144,7 +146,7 @@ def update(
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update on uint8 images `[B, H, W, 3]` with given masks: state, metrics."""
     gradient, metrics = gradients(state, config, images, drawn)
-    norm = jnp.sqrt(sum(jnp.square(g).sum() for g in gradient.values()))
+    norm = optax.tree.norm(gradient)
     if config.optim.clip:
         factor = jnp.minimum(1.0, config.optim.clip / jnp.maximum(norm, 1e-30))
         gradient = {name: g * factor for name, g in gradient.items()}

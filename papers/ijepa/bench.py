@@ -78,10 +78,10 @@ def _crops(config: Config, seconds: float) -> Part:
     return Part(figure, 64, "images", f"JPEG {width} x {height} decoded and cropped by {config.data.workers} threads")
 
 
-def compiled(config: Config, devices: list[Any]) -> tuple[Any, dict[str, tuple[Any, Any]]]:
-    """For `repro bench ijepa --target`: the mesh over devices that need not be here, and the update with the shapes of
-    its arguments."""
+def compiled(config: Config, devices: list[Any]) -> tuple[Any, list[int], dict[str, tuple[Any, Any]]]:
+    """For `repro bench ijepa --target`: the mesh over devices that need not be here, the batch, and the update with the
+    shapes of its arguments."""
     seeds = list(range(config.first_seed, config.first_seed + config.seeds))
     mesh = meshes.make(1, len(devices), config.optim.batch, devices)
     program = Program(config, seeds, mesh, devices[0].platform)
-    return mesh, {"update": (program.jitted(), program.arguments(PER_EPOCH))}
+    return mesh, [config.optim.batch], {"update": (program.jitted(), program.arguments(PER_EPOCH))}

@@ -8,18 +8,12 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from repro.config import positive
 from repro.errors import unknown
 
 IMAGENET, ONE_PERCENT, TRANSFER = "imagenet1k_linear", "imagenet1k_1pct", "linear_transfer"
 IMAGENETTE, CIFAR10, SCALING = "imagenette_linear", "cifar10_linear", "ijepa_data_model_scaling"
 Pair = tuple[float, ...]
-
-
-def positive(config: object, *names: str) -> None:
-    """`ValueError` for the first field that is not above 0."""
-    for name in names:
-        if not getattr(config, name) > 0:
-            raise ValueError(f"{name} must be above 0")
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from papers.ijepa import networks
 from papers.ijepa.config import Config
-from papers.ijepa.jobs import Split
+from papers.ijepa.jobs import Split, labelled_crop
 from repro.data.augment import RandAugment
 from repro.data.images import ImageSet
 from repro.data.loader import Loader
-from repro.data.transforms import RandomResizedCrop, normalise
+from repro.data.transforms import normalise
 from repro.evaluation.probes.finetune import FineTune, FineTuning
 from repro.nn import vit
 from repro.pipeline.seeds import keys
@@ -28,9 +28,8 @@ class Tune(Job):
     ) -> None:
         """`train` holds the labelled images alone; `name` is what the accuracy is called in the artefact."""
         self.test, self.name, seed = test, name, config.first_seed
-        crop = RandomResizedCrop(config.data.size, (0.08, 1.0), flip=True, interpolation="bicubic")
         batch = min(protocol.batch, len(train))
-        self.loader = Loader(train, RandAugment(crop), batch, seed, config.data.workers)
+        self.loader = Loader(train, RandAugment(labelled_crop(config)), batch, seed, config.data.workers)
 
         def encode(params: vit.Params, images: jax.Array) -> jax.Array:
             return networks.encode(params, config.model, config.grid, normalise(images)).mean(1)

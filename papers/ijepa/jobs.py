@@ -38,6 +38,11 @@ def crop(config: Config) -> RandomResizedCrop:
     return RandomResizedCrop(config.data.size, (low, high), flip=config.data.flip)
 
 
+def labelled_crop(config: Config) -> RandomResizedCrop:
+    """Of images that are learned from with their labels: the published probe, fine-tuning (P appendix A.2)."""
+    return RandomResizedCrop(config.data.size, (0.08, 1.0), flip=True, interpolation="bicubic")
+
+
 def whole(config: Config, name: str) -> CentreCrop:
     """What is probed of a set: the image itself where it has the right size, else 8/7 of it and the centre."""
     side = config.data.size
@@ -236,10 +241,8 @@ class Stream(Job):
     def __init__(self, config: Config, protocol: LinearProbe, params: vit.Params, train: ImageSet, test: Split) -> None:
         self.config, self.protocol, self.params, self.test = config, protocol, params, test
         self.encoder = Encoder(config)
-        side, seed = config.data.size, config.first_seed
-        transform = RandomResizedCrop(side, (0.08, 1.0), flip=True, interpolation="bicubic")
-        batch = min(protocol.batch, len(train))
-        self.loader = loader.Loader(train, transform, batch, seed, config.data.workers, ahead=1)
+        seed, batch = config.first_seed, min(protocol.batch, len(train))
+        self.loader = loader.Loader(train, labelled_crop(config), batch, seed, config.data.workers, ahead=1)
         width = config.model.width
         kinds = {"last": width, "concat4": 4 * width}
         self.heads = Heads(protocol, kinds, train.classes, self.loader.steps_per_epoch)

@@ -14,9 +14,6 @@ from papers.ijepa.masks import Masks
 from repro.nn import vit
 from repro.nn.vit import Compute, Params
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the channels of ImageNet; used for every set (C `transforms.py`)."""
-
 
 def compute_of(config: ModelConfig) -> Compute:
     """The dtypes that `compute_dtype` stands for."""
@@ -51,11 +48,6 @@ def predictor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "out/kernel": (width, config.width),
         "out/bias": (config.width,),
     }
-
-
-def normalised(images: jax.Array) -> jax.Array:
-    """uint8 `[B, H, W, 3]` -> float32 with the channels' mean and standard deviation taken out."""
-    return (images.astype(jnp.float32) / 255 - jnp.array(MEAN)) / jnp.array(STD)
 
 
 def embedded(params: Params, config: ModelConfig, patches: jax.Array, table: jax.Array) -> jax.Array:

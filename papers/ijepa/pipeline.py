@@ -63,6 +63,7 @@ def stages_of(config: Config, seeds: list[int]) -> list[Stage]:
     train, test = open_pair(probed, location)
     model = {k: v for k, v in configuration.to_json(config.model).items() if k not in COMPUTED}
     settings: dict[str, Any] = {"set": probed, "protocol": config.probe.protocol, "model": model, "seeds": seeds}
+    settings["size"] = config.data.size
     stages = [_pretraining(config, seeds, model)]
     if config.probe.protocol == "small":
         return [*stages, *_small(config, seeds, (train, test), settings)]
@@ -176,7 +177,9 @@ def results(config: Config, run: Run, found: Inputs, extra: Mapping[str, Any]) -
             episodes = [_episodes(accuracies, f"seed{seed}", epochs, kind) for seed in run.seeds]
             if not any(one["return"] for one in episodes):
                 continue
+            # What is not trained has no budget to fall short of.
             used = max(epochs.values())
+            full = used if method in (RANDOM, PIXELS) else run.reference.optim.epochs
             more = dict(extra)
             if kind == "linear":
                 more["sweep"] = {k: v for k, v in sweeps.items() if k.split("/")[1] in epochs}
@@ -185,7 +188,7 @@ def results(config: Config, run: Run, found: Inputs, extra: Mapping[str, Any]) -
                     protocols.of("ijepa", suite),
                     episodes,
                     used,
-                    run.reference.optim.epochs if used > 1 else used,
+                    full,
                     "epochs",
                     method=method,
                     suite=suite,

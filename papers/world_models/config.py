@@ -7,6 +7,7 @@ published numbers; the table of differences is in this folder's README.
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from repro.config import positive
 from repro.envs import settings as environments
 from repro.envs.settings import EnvSettings
 from repro.errors import UsageError
@@ -44,7 +45,7 @@ class VAEConfig:
     def __post_init__(self) -> None:
         if len(self.encoder_filters) != 4 or len(self.decoder_filters) != 3:
             raise ValueError("encoder_filters needs 4 and decoder_filters 3 widths")
-        _positive(self, "latent", "batch", "updates", "learning_rate")
+        positive(self, "latent", "batch", "updates", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class MDNRNNConfig:
     updates: int = 4_000
 
     def __post_init__(self) -> None:
-        _positive(self, "latent", "action", "hidden", "mixtures", "batch", "length", "updates", "learning_rate")
+        positive(self, "latent", "action", "hidden", "mixtures", "batch", "length", "updates", "learning_rate")
 
     @property
     def inputs(self) -> int:
@@ -117,7 +118,7 @@ class ESConfig:
     def __post_init__(self) -> None:
         if self.population < 4:
             raise ValueError("population must be at least 4")
-        _positive(self, "rollouts", "generations", "sigma", "evaluate_every", "evaluation_rollouts", "envs")
+        positive(self, "rollouts", "generations", "sigma", "evaluate_every", "evaluation_rollouts", "envs")
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class DreamConfig:
     def __post_init__(self) -> None:
         if not all(tau > 0 for tau in (self.temperature, *self.table)):
             raise ValueError("temperatures must be above 0 (towards 0 the likeliest component is always taken)")
-        _positive(self, "max_steps")
+        positive(self, "max_steps")
 
 
 @dataclass(frozen=True)
@@ -265,9 +266,3 @@ def cpu(suite: str, task: str) -> Config:
         evaluation=replace(full.evaluation, many=0),
         seeds=2,
     )
-
-
-def _positive(config: object, *names: str) -> None:
-    for name in names:
-        if not getattr(config, name) > 0:
-            raise ValueError(f"{name} must be above 0")

@@ -168,8 +168,21 @@ def compile_all(paper: registry.Paper, config: Any, target: str, count: int) -> 
     chip = chips.find(target)
     if hasattr(config, "for_platform"):
         config = config.for_platform(chip.platform)
+    found = {
+        "paper": paper.name,
+        "suite": config.suite,
+        "task": config.task,
+        "preset": config.preset,
+        "target": target,
+        "chip": dataclasses.asdict(chip),
+        "chips": count,
+        "seeds": config.seeds,
+        "versions": {"jax": jax.__version__, "libtpu": _version("libtpu"), "cuda": _version("jax-cuda13-pjrt")},
+    }
     if not paper.build:
-        return _compile_parts(paper, config, target, count)
+        mesh, batch, named = registry.load(paper.compiled)(config, chips.devices(target, count))
+        programs = {name: _measure(jitted, shapes, chip, count) for name, (jitted, shapes) in named.items()}
+        return found | {"mesh": dict(mesh.shape), "batch": batch, "programs": programs}
     seeds = list(range(config.first_seed, config.first_seed + config.seeds))
     rows = math.gcd(len(seeds), count)
     # A mesh even for one chip: it is what names the device to compile for.
@@ -202,43 +215,12 @@ def compile_all(paper: registry.Paper, config: Any, target: str, count: int) -> 
         arguments = (_placed(state, by_seed), number, number)
         programs["fused iteration"] = _measure(iterate, arguments, chip, count)
         programs["fused iteration"] |= {"updates": updates, "steps": steps, "environments": env.num_envs}
-    return {
-        "paper": paper.name,
-        "suite": config.suite,
-        "task": config.task,
-        "preset": config.preset,
-        "target": target,
-        "chip": dataclasses.asdict(chip),
-        "chips": count,
-        "seeds": len(seeds),
+    return found | {
         "mesh": dict(mesh.shape),
         "batch": [config.loop.batch_size, config.loop.batch_length],
         "observations": {k: list(s.shape) for k, s in algorithm.obs_spaces.items()},
         "actions": {k: s.classes or list(s.shape) for k, s in algorithm.action_spaces.items()},
-        "versions": {"jax": jax.__version__, "libtpu": _version("libtpu"), "cuda": _version("jax-cuda13-pjrt")},
         "programs": programs,
-    }
-
-
-def _compile_parts(paper: registry.Paper, config: Any, target: str, count: int) -> dict[str, Any]:
-    """`compile_all` for a paper that names its programs itself."""
-    import jax
-
-    chip = chips.find(target)
-    mesh, programs = registry.load(paper.compiled)(config, chips.devices(target, count))
-    return {
-        "paper": paper.name,
-        "suite": config.suite,
-        "task": config.task,
-        "preset": config.preset,
-        "target": target,
-        "chip": dataclasses.asdict(chip),
-        "chips": count,
-        "seeds": config.seeds,
-        "mesh": dict(mesh.shape),
-        "batch": [config.optim.batch],
-        "versions": {"jax": jax.__version__, "libtpu": _version("libtpu"), "cuda": _version("jax-cuda13-pjrt")},
-        "programs": {name: _measure(jitted, shapes, chip, count) for name, (jitted, shapes) in programs.items()},
     }
 
 

@@ -21,7 +21,7 @@ from repro.pipeline.run import Run
 from repro.pipeline.train import train
 from repro.registry import Paper
 from repro.rl.latent_agent import part
-from tests.toys import HostLineWorld
+from tests.toys import Config, HostLineWorld
 
 GRAY, ACTIONS = {"image": Space((64, 64, 1), "uint8")}, {"action": Space((), "int32", 18)}
 SMALL = AgentConfig(
@@ -113,16 +113,6 @@ def test_behaviour_gives_no_gradient_to_the_world_model(share):
     assert moved == {"actor", "critic"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Toy:
-    loop: LoopConfig
-    seeds: int = 2
-    first_seed: int = 0
-    suite: str = "line"
-    task: str = "line"
-    preset: str = "cpu"
-
-
 def test_trains_on_whole_episodes_after_the_prefill_and_is_evaluated_apart(monkeypatch: Any, tmp_path: Path):
     loop = LoopConfig(
         steps=120, envs=2, train_ratio=2, batch_size=2, batch_length=4, replay_context=1, sampling="within",
@@ -130,7 +120,7 @@ def test_trains_on_whole_episodes_after_the_prefill_and_is_evaluated_apart(monke
     )  # fmt: skip
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
     paper = Paper("line", "Line", "", {}, ("line", "line"), {}, reproduce="")
-    run = Run(paper, Toy(loop), Toy(loop), "repro reproduce line", tmp_path, quiet=True)
+    run = Run(paper, Config(loop), Config(loop), "repro reproduce line", tmp_path, quiet=True)
     env, evaluation = HostLineWorld([0, 1, 10, 11]), HostLineWorld([100, 110])
     agent = DreamerV2(SMALL, env.obs_spaces, env.action_spaces)
     trained = train(run, agent, env, loop, step_scale=2, evaluation=evaluation)

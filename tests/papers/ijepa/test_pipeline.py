@@ -4,12 +4,13 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from papers.ijepa import algorithm, jobs, networks, official
+from papers.ijepa import algorithm, config, jobs, networks, official, pipeline
 from papers.ijepa.config import MODELS
 from repro.cli import main
 from repro.interop import torch_files
@@ -44,6 +45,16 @@ def go(folder, *more, **of):
 
 def found(folder):
     return {(r["suite"], r["method"]): r for r in records.load_all(folder, "ijepa")}
+
+
+def test_one_epoch_is_a_part_of_the_budget_and_what_is_not_trained_has_none():
+    settings = config.cpu("cifar10_linear", "cifar10")
+    assert settings.optim.epochs == 1
+    arrays = {f"seed0/{name}/linear": np.array(30.0) for name in ("epoch1", "random_encoder", "raw_pixels")}
+    run = SimpleNamespace(seeds=[0], reference=config.paper("cifar10_linear", "cifar10"))
+    found = {"probe": SimpleNamespace(arrays=lambda: arrays)}
+    budgets = {r.method: (r.budget_used, r.budget_paper) for r in pipeline.results(settings, run, found, {})}
+    assert budgets == {"ijepa_looped_jepa_v3": (1, 300), "random_encoder": (1, 1), "raw_pixels": (1, 1)}
 
 
 def test_cifar_from_images_to_records(tmp_path, capsys):
@@ -116,7 +127,7 @@ def test_official_weights_are_imported_probed_and_exported(tmp_path, capsys, mon
     assert "at 32 pixels: target encoder of" in capsys.readouterr().out
     with np.load(tmp_path / "ours" / "params.npz") as arrays:
         given = {k.removeprefix("target/"): arrays[k] for k in arrays.files if k.startswith("target/")}
-    images = networks.normalised(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8))
+    images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
     expected = networks.encode({k: p + 1 for k, p in state.target.items()}, config.model, config.grid, images)
     np.testing.assert_allclose(networks.encode(given, config.model, config.grid, images), expected, atol=1e-5)
     exported = torch_files.read(tmp_path / "ours" / "official.pth.tar")

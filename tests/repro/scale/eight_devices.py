@@ -30,18 +30,6 @@ LOOP = LoopConfig(
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """What a run of the toy agent needs."""
-
-    loop: LoopConfig
-    seeds: int = 2
-    first_seed: int = 0
-    suite: str = "line"
-    task: str = "line"
-    preset: str = "cpu"
-
-
 def difference(a: Any, b: Any) -> float:
     """Largest difference of two trees relative to the largest number in each array."""
 
@@ -54,7 +42,7 @@ def difference(a: Any, b: Any) -> float:
 
 def training(host: bool, storage: str, data_parallel: int, devices: int) -> Any:
     """A whole run of the toy agent on the first `devices` devices."""
-    config = Config(dataclasses.replace(LOOP, data_parallel=data_parallel, replay_storage=storage))
+    config = toys.Config(dataclasses.replace(LOOP, data_parallel=data_parallel, replay_storage=storage))
     paper = Paper("line", "Line", "", {}, ("line", "line"), {}, reproduce="")
     run = Run(paper, config, config, "repro reproduce line", Path(tempfile.mkdtemp()), quiet=True)
     numbers = [10 * seed + i for seed in run.seeds for i in range(2)]
