@@ -2,6 +2,7 @@
 images; `compiled` names the update for `--target`."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ def _crops(config: Config, seconds: float) -> Part:
 def compiled(config: Config, devices: list[Any]) -> tuple[Any, list[int], dict[str, tuple[Any, Any]]]:
     """For `repro bench ijepa --target`: the mesh over devices that need not be here, the batch, and the update with the
     shapes of its arguments."""
+    # Fused attention needs cuDNN, which is not here without a GPU.
+    config = replace(config, model=replace(config.model, fused_attention=False))
     seeds = list(range(config.first_seed, config.first_seed + config.seeds))
     mesh = meshes.make(1, len(devices), config.optim.batch, devices)
     program = Program(config, seeds, mesh, devices[0].platform)

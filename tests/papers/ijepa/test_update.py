@@ -16,6 +16,7 @@ import pytest
 from papers.ijepa import algorithm, losses, masks, networks
 from papers.ijepa.config import MaskConfig, paper
 from papers.ijepa.program import Program
+from repro.data.transforms import normalise
 from repro.nn import vit
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -66,9 +67,7 @@ def test_the_first_loss_is_that_of_normal_targets():
 
 def test_the_target_encoder_gets_no_gradient_and_moves_towards_the_updated_encoder():
     state = state_of(ONE)
-    of_target = jax.grad(
-        lambda t: algorithm.loss(state.online, t, ONE, networks.normalised(IMAGES[0]), masks_of(ONE))[0]
-    )
+    of_target = jax.grad(lambda t: algorithm.loss(state.online, t, ONE, normalise(IMAGES[0]), masks_of(ONE))[0])
     assert all(not g.any() for g in jax.tree.leaves(jax.jit(of_target)(state.target)))
     now = algorithm.moment(ONE, 6, 4)
     after, _ = jax.jit(partial(algorithm.update, config=ONE))(state, images=IMAGES[0], drawn=masks_of(ONE), now=now)
@@ -79,7 +78,7 @@ def test_the_target_encoder_gets_no_gradient_and_moves_towards_the_updated_encod
 
 def test_padding_does_not_change_the_loss():
     drawn, state = masks_of(ONE), state_of(ONE)
-    images = networks.normalised(IMAGES[0])
+    images = normalise(jnp.asarray(IMAGES[0]))
     loss = jax.jit(lambda drawn: algorithm.loss(state.online, state.target, ONE, images, drawn)[0])
     longest, asked = int(drawn.context_count.max()), int(drawn.target_count)
     tight = drawn._replace(context=drawn.context[..., :longest], target=drawn.target[..., :asked])
@@ -111,7 +110,7 @@ def test_a_context_of_all_patches_is_the_whole_image():
     state = state_of(ONE)
     every = jnp.tile(jnp.arange(64, dtype=jnp.int32), (8, 1, 1))
     drawn = masks.Masks(every, jnp.full(8, 64), every, jnp.int32(64))
-    images = networks.normalised(IMAGES[0])
+    images = normalise(jnp.asarray(IMAGES[0]))
     whole = networks.encode(state.target, ONE.model, ONE.grid, images)
     found = networks.encode_contexts(state.target, ONE.model, ONE.grid, images, drawn)
     np.testing.assert_allclose(found[:, 0], whole, atol=1e-5)
@@ -166,7 +165,16 @@ def test_clipping_limits_the_gradient():
 
 @pytest.fixture(scope="module")
 def on_eight_devices(tmp_path_factory):
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    # The devices wait for one another: with as few threads as cores they may all wait.
+    threads = {"NPROC": "64"}
+    environment = (
+        os.environ
+        | threads
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        }
+    )
     script = Path(__file__).with_name("eight_devices.py")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -20,6 +20,8 @@ def found(tmp_path_factory):
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        # Devices wait for one another: with as few threads as cores they may all wait.
+        "NPROC": "64",
         "REPRO_CACHE": str(tmp_path_factory.mktemp("cache")),
     }
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
