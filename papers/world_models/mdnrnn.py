@@ -122,9 +122,11 @@ def step(params: Params, state: State, *parts: jax.Array) -> State:
 def head(params: Params, config: MDNRNNConfig, h: jax.Array) -> tuple[Mixture, jax.Array]:
     """Mixtures of the next latent and restart logits `[...]` (all 0 where they are not predicted) from h `[..., H]`."""
     y = product(h, params["head/kernel"]) + params["head/bias"]
-    restart = y[..., 0] if config.predict_restart else jnp.zeros(y.shape[:-1])
-    y = y[..., int(config.predict_restart) :].reshape(*y.shape[:-1], 3, config.mixtures, config.latent)
-    return Mixture(y[..., 0, :, :], y[..., 1, :, :], y[..., 2, :, :]), restart
+    *first, y = jnp.split(y, [int(config.predict_restart)], -1) if config.predict_restart else (y,)
+    restart = first[0][..., 0] if first else jnp.zeros(y.shape[:-1])
+    # Cut by `split`, whose gradient is one concatenation; that of three indexings is a sum of three padded arrays.
+    parts = (part.reshape(*y.shape[:-1], config.mixtures, config.latent) for part in jnp.split(y, 3, -1))
+    return Mixture(*parts), restart
 
 
 # ---- whole sequences ------------------------------------------------------------------------------------------------
@@ -138,50 +140,87 @@ def unroll(
     Where `restart` `[T, B]` is above 0.5 the state becomes `reset_to` before the step.
     """
     restarts = jnp.zeros(inputs.shape[:2]) if restart is None else restart
-    of_cell = {name: value for name, value in params.items() if name == "lstm/kernel_h" or name.startswith("norm")}
-    return _unroll(of_cell, inputs, state, restarts, reset_to)
+    if "norm_state/gamma" not in params:
+        return _unroll(params["lstm/kernel_h"], inputs, state, restarts, reset_to)
 
-
-def _scan(
-    params: Params, inputs: jax.Array, state: State, restart: jax.Array, reset_to: State
-) -> tuple[jax.Array, State, jax.Array]:
-    def one(state: State, now: tuple[jax.Array, jax.Array]) -> tuple[State, tuple[jax.Array, jax.Array]]:
+    def one(state: State, now: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
         inputs, restart = now
-        again = restart[:, None] > 0.5
-        c, h = (jnp.where(again, new, old) for new, old in zip(reset_to, state, strict=True))
-        after = cell(params, inputs, (c, h))
-        return after, (after[1], h)
+        after = cell(params, inputs, _reset(state, restart, reset_to))
+        return after, after[1]
 
-    last, (h, before) = lax.scan(one, state, (inputs, restart))
-    return h, last, before
-
-
-# The gradient of the recurrent kernel is one product over all steps instead of a sum of one product a step.
-@jax.custom_vjp
-def _unroll(
-    params: Params, inputs: jax.Array, state: State, restart: jax.Array, reset_to: State
-) -> tuple[jax.Array, State]:
-    h, last, _ = _scan(params, inputs, state, restart, reset_to)
+    last, h = lax.scan(one, state, (inputs, restarts))
     return h, last
 
 
-def _unroll_forward(params, inputs, state, restart, reset_to):  # type: ignore[no-untyped-def]
-    kernel = params["lstm/kernel_h"]
-    norms = {name: value for name, value in params.items() if name != "lstm/kernel_h"}
-
-    def run(norms, inputs, state, reset_to):  # type: ignore[no-untyped-def]
-        h, last, before = _scan({**norms, "lstm/kernel_h": kernel}, inputs, state, restart, reset_to)
-        return (h, last), before
-
-    outputs, pull_back, before = jax.vjp(run, norms, inputs, state, reset_to, has_aux=True)
-    return outputs, (pull_back, before, restart)
+def _reset(state: State, restart: jax.Array, reset_to: State) -> State:
+    again = restart[:, None] > 0.5
+    c, h = (jnp.where(again, new, old) for new, old in zip(reset_to, state, strict=True))
+    return c, h
 
 
-def _unroll_backward(kept, gradients):  # type: ignore[no-untyped-def]
-    pull_back, before, restart = kept
-    of_norms, of_inputs, of_state, of_reset = pull_back(gradients)
-    of_kernel = before.reshape(-1, before.shape[-1]).T @ of_inputs.reshape(-1, of_inputs.shape[-1])
-    return {**of_norms, "lstm/kernel_h": of_kernel}, of_inputs, of_state, jnp.zeros_like(restart), of_reset
+# The gradient by hand: what does not recur (the slopes of the gates, the gradient of the recurrent kernel) is computed
+# for all steps at once, which leaves a product and a few multiplications in the loop.
+
+
+@jax.custom_vjp
+def _unroll(
+    kernel: jax.Array, inputs: jax.Array, state: State, restart: jax.Array, reset_to: State
+) -> tuple[jax.Array, State]:
+    """h after every step and the last state of an LSTM without normalisation."""
+    (h, last), _ = _unroll_forward(kernel, inputs, state, restart, reset_to)
+    return h, last
+
+
+def _gates(hidden: int) -> tuple[jax.Array, jax.Array]:
+    """Scale and offset `[4 H]` of sigmoid(x) = tanh(x / 2) / 2 + 1 / 2 and tanh: one function for all four gates."""
+    scale = jnp.repeat(jnp.array([0.5, 1.0, 0.5, 0.5]), hidden)
+    return scale, 1 - scale
+
+
+def _unroll_forward(kernel, inputs, state, restart, reset_to):  # type: ignore[no-untyped-def]
+    hidden = kernel.shape[0]
+    scale, offset = _gates(hidden)
+    bias = jnp.repeat(jnp.array([0.0, 0.0, FORGET_BIAS, 0.0]), hidden)
+
+    def one(state, now):  # type: ignore[no-untyped-def]
+        inputs, restart = now
+        c, h = _reset(state, restart, reset_to)
+        squashed = jnp.tanh((inputs + product(h, kernel) + bias) * scale)
+        i, j, f, o = jnp.split(squashed * scale + offset, 4, -1)
+        new = c * f + i * j
+        output = jnp.tanh(new)
+        return (new, output * o), (output * o, (squashed, output, c, h))
+
+    last, (h, kept) = lax.scan(one, state, (inputs, restart))
+    return (h, last), (kernel, restart, kept)
+
+
+def _unroll_backward(saved, gradients):  # type: ignore[no-untyped-def]
+    kernel, restart, (squashed, output, c, h) = saved
+    of_h, of_last = gradients
+    hidden = kernel.shape[0]
+    scale, offset = _gates(hidden)
+    i, j, f, o = jnp.split(squashed * scale + offset, 4, -1)
+    # Gradient of the gates' inputs over the gradient of c (i, j, f) or of h (o), and of c over that of h.
+    rates = jnp.concatenate([j, i, c, output], -1) * (1 - jnp.square(squashed)) * jnp.square(scale)
+    through = o * (1 - jnp.square(output))
+
+    def one(carried, now):  # type: ignore[no-untyped-def]
+        (of_c, of_h), of_reset = carried
+        more, restart, rates, through, f = now
+        of_h = of_h + more
+        of_c = of_c + of_h * through
+        of_inputs = jnp.concatenate([of_c, of_c, of_c, of_h], -1) * rates
+        before = (of_c * f, product(of_inputs, kernel.T))
+        again = restart[:, None] > 0.5
+        of_reset = jax.tree.map(lambda total, new: total + jnp.where(again, new, 0.0), of_reset, before)
+        return (jax.tree.map(lambda new: jnp.where(again, 0.0, new), before), of_reset), of_inputs
+
+    zeros = jax.tree.map(jnp.zeros_like, of_last)
+    backwards = lax.scan(one, (of_last, zeros), (of_h, restart, rates, through, f), reverse=True)
+    (of_state, of_reset), of_inputs = backwards
+    of_kernel = h.reshape(-1, hidden).T @ of_inputs.reshape(-1, 4 * hidden)
+    return of_kernel, of_inputs, of_state, jnp.zeros_like(restart), of_reset
 
 
 _unroll.defvjp(_unroll_forward, _unroll_backward)

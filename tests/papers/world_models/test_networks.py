@@ -74,16 +74,27 @@ def test_the_forget_bias_is_one():
     np.testing.assert_allclose(c, 0.731059, rtol=1e-5)
 
 
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_gradient_of_the_unrolled_cell_is_that_of_the_plain_scan(layer_norm):
-    of = MDNRNNConfig(latent=3, action=1, hidden=5, layer_norm=layer_norm)
+def test_unrolled_cell_and_its_gradient_by_hand_are_those_of_the_cell_step_by_step():
+    of = MDNRNNConfig(latent=3, action=1, hidden=5)
     params, key = init_rnn(jax.random.key(0), of), jax.random.key(1)
     inputs, restart = jax.random.normal(key, (6, 2, 20)), (jnp.arange(12).reshape(6, 2) % 4 == 0).astype(jnp.float32)
     state, to = [tuple(jax.random.normal(jax.random.key(i), (2, 2, 5))) for i in (2, 3)]
+
+    def plain(params, inputs, state, to):
+        found = []
+        for x, again in zip(inputs, restart, strict=True):
+            state = tuple(jnp.where(again[:, None] > 0.5, new, old) for new, old in zip(to, state, strict=True))
+            state = mdnrnn.cell(params, x, state)
+            found.append(state[1])
+        return jnp.stack(found), state
+
+    unroll = lambda params, inputs, state, to: mdnrnn.unroll(params, inputs, state, restart, to)  # noqa: E731
     weigh = lambda h, last: (h * jnp.cos(jnp.arange(h.size)).reshape(h.shape)).sum() + last[0].sum()  # noqa: E731
-    ours = jax.grad(lambda *a: weigh(*mdnrnn.unroll(*a, restart, to)), argnums=(0, 1, 2))(params, inputs, state)
-    plain = jax.grad(lambda *a: weigh(*mdnrnn._scan(*a, restart, to)[:2]), argnums=(0, 1, 2))(params, inputs, state)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, plain)
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
+    arguments = (params, inputs, state, to)
+    jax.tree.map(close, unroll(*arguments), plain(*arguments))
+    ours, theirs = (jax.grad(lambda *a, f=f: weigh(*f(*a)), argnums=(0, 1, 2, 3))(*arguments) for f in (unroll, plain))
+    jax.tree.map(close, ours, theirs)
 
 
 def test_temperature():
