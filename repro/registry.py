@@ -55,6 +55,9 @@ class Paper:
     build: str = ""
     """For online agents: `module:function` called as `f(config, env_seeds) -> (algorithm, environment)`; training,
     evaluation and benchmark build their parts through it."""
+    evaluate: str = ""
+    """For other papers: `module:function` called as `f(config, run folder, episodes)`: scores of the kept agent, one
+    list a seed, measured anew."""
     bench: str = ""
     """For other papers: `module:function` called as `f(config, seconds)`: what was measured by name, each a
     `repro.pipeline.bench.Part`."""

@@ -23,6 +23,7 @@ PAPER = Paper(
     },
     method="ijepa",
     reproduce="papers.ijepa.pipeline:reproduce",
+    evaluate="papers.ijepa.pipeline:evaluate",
     bench="papers.ijepa.bench:measure",
     compiled="papers.ijepa.bench:compiled",
     parity="papers.ijepa.parity:CASES",

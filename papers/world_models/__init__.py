@@ -33,6 +33,7 @@ PAPER = Paper(
     reference=_reference,
     method="world_models_tau1.15",
     reproduce="papers.world_models.pipeline:reproduce",
+    evaluate="papers.world_models.pipeline:evaluate",
     play="papers.world_models.play:open_run",
     bench="papers.world_models.bench:measure",
     parity="papers.world_models.parity:CASES",

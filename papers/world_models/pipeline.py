@@ -15,7 +15,7 @@ from papers.world_models.config import Config
 from repro import config as configuration
 from repro.errors import UsageError
 from repro.pipeline.run import Result, Run
-from repro.pipeline.stages import Artefact, Job, Stage, run_stages
+from repro.pipeline.stages import Artefact, Job, Stage, load_artefact, run_stages
 
 STARTS = 1_000
 """First frames that dreams begin from (release: `initial_z.json`)."""
@@ -63,6 +63,32 @@ def models(config: Config, inputs: Inputs, seed: int) -> dict[str, Any]:
         mu, logvar = (jnp.asarray(series[name][first].astype(np.float32)) for name in ("mu", "logvar"))
         found["starts"] = dream.starts(mu, logvar)
     return found
+
+
+def evaluate(config: Config, folder: Path, episodes: int) -> list[list[float]]:
+    """Returns of new real episodes of every seed's kept controller (that of the main temperature)."""
+    returns = []
+    for seed in range(config.first_seed, config.first_seed + config.seeds):
+        names = [f"seed{seed}/{name}" for name in ("vae", "rnn", f"controller{measured.labels(config)[0]}")]
+        inputs = kept(folder, names)
+        of, envs = models(config, inputs, seed), min(config.evaluation.envs, episodes)
+        agent, key = real.Agent(config, of["vae"], of["rnn"]), jobs.key_of(seed, "evaluate", 3)
+        policy = real.ControllerPolicy(agent, inputs[names[-1]].arrays()["controller"], envs, key)
+        games = real.Games(config, episodes, envs, 3 * evolve.EVALUATION_SEED + 10_000 * seed, policy)
+        try:
+            returns.append(real.play(games).tolist())
+        finally:
+            games.env.close()
+    return returns
+
+
+def kept(folder: Path, names: list[str]) -> dict[str, Artefact]:
+    """Artefacts of finished stages of the run in `folder`; `UsageError` names the first that is missing."""
+    homes = {name: folder / "stages" / name / "artefact" for name in names}
+    for name, home in homes.items():
+        if not home.is_dir():
+            raise UsageError(f"{folder} has no finished stage {name}; finish it with repro reproduce ... --resume")
+    return {name: load_artefact(home) for name, home in homes.items()}
 
 
 def stages_of(config: Config, seed: int) -> list[Stage]:

@@ -1,6 +1,5 @@
 """Steering by hand inside M's dream, beside the real game: `repro play world_models`."""
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,14 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from papers.world_models import PAPER, mdnrnn, policies, report, vae
+from papers.world_models import mdnrnn, policies, report, vae
 from papers.world_models.config import Config
-from papers.world_models.pipeline import models
-from repro import config as configuration
+from papers.world_models.pipeline import kept, models
 from repro.envs.make import as_host, make
 from repro.envs.python_env import PythonVectorEnv
-from repro.errors import UsageError
-from repro.pipeline.stages import load_artefact
+from repro.pipeline.evaluate import read_run
 from repro.play import Moment
 
 DOOM_KEYS = {"ArrowLeft": "left", "ArrowRight": "right"}
@@ -26,12 +23,8 @@ CAR_KEYS = {"ArrowLeft": "left", "ArrowRight": "right", "ArrowUp": "gas", "Arrow
 
 def open_run(folder: Path) -> "DreamGame":
     """The world model of the first seed of a run; `UsageError` if V and M are not finished there."""
-    stored = json.loads((folder / "run.json").read_text())["config"]
-    config = configuration.from_json(PAPER.presets[stored["preset"]].make(stored["suite"], stored["task"]), stored)
-    names = [f"seed{config.first_seed}/{stage}" for stage in ("vae", "rnn")]
-    if missing := [name for name in names if not (folder / "stages" / name / "artefact").is_dir()]:
-        raise UsageError(f"{folder} has no finished stage {missing[0]}; finish it with repro reproduce ... --resume")
-    inputs = {name: load_artefact(folder / "stages" / name / "artefact") for name in names}
+    _, config, _ = read_run(folder)
+    inputs = kept(folder, [f"seed{config.first_seed}/{stage}" for stage in ("vae", "rnn")])
     found = models(config, inputs, config.first_seed)
     return DreamGame(config, found["vae"], found["rnn"])
 

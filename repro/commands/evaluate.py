@@ -11,7 +11,7 @@ HELP = "evaluate the kept agent of a run again by the paper's protocol"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("run", metavar="RUN", help="run folder, record file or record id")
-    parser.add_argument("--episodes", type=int, default=10, metavar="N", help="episodes per seed (default 10)")
+    parser.add_argument("--episodes", type=int, default=10, metavar="N", help="episodes per seed (default 10); encoders have none: their probe is made again")
     parser.add_argument("--json", action="store_true")
 
 
@@ -29,8 +29,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"run": str(folder), "seeds": about["seeds"], "returns": returns}))
         return 0
-    print(f"{about['paper']} {about['suite']}/{about['task']}, {args.episodes} new episodes a seed")
+    print(f"{about['paper']} {about['suite']}/{about['task']}, evaluated anew")
     for seed, values in zip(about["seeds"], returns, strict=True):
-        mean = sum(values) / len(values)
-        print(f"seed {seed}: mean {mean:.1f}, min {min(values):.1f}, max {max(values):.1f}")
+        if len(values) == 1:
+            print(f"seed {seed}: {values[0]:.1f}")
+        else:
+            mean, count = sum(values) / len(values), len(values)
+            print(f"seed {seed}: mean {mean:.1f}, min {min(values):.1f}, max {max(values):.1f} of {count} episodes")
     return 0

@@ -99,20 +99,28 @@ def find_run(name: str) -> Path:
     )
 
 
-def evaluate_run(folder: Path, episodes: int) -> tuple[dict[str, Any], list[list[float]]]:
-    """Evaluates the agent kept in a run folder on fresh environments.
+def read_run(folder: Path) -> tuple[registry.Paper, Any, dict[str, Any]]:
+    """Paper and configuration of the run in `folder`, and all that its `run.json` says."""
+    about = json.loads((folder / "run.json").read_text())
+    paper, stored = registry.find(about["paper"]), about["config"]
+    config = configuration.from_json(paper.presets[stored["preset"]].make(stored["suite"], stored["task"]), stored)
+    return paper, config, about
 
-    Returns what ran (paper, suite, task, seeds) and the episode returns per seed.
+
+def evaluate_run(folder: Path, episodes: int) -> tuple[dict[str, Any], list[list[float]]]:
+    """Evaluates the agent kept in a run folder anew: agents on fresh environments, encoders by their probe.
+
+    Returns what ran (paper, suite, task, seeds) and the episode returns (or accuracies) per seed.
     """
     from repro.pipeline import agent as agents
 
-    about = json.loads((folder / "run.json").read_text())
-    paper = registry.find(about["paper"])
-    stored = about["config"]
-    config = configuration.from_json(paper.presets[stored["preset"]].make(stored["suite"], stored["task"]), stored)
+    paper, config, about = read_run(folder)
+    seeds = list(range(config.first_seed, config.first_seed + config.seeds))
+    what = {"paper": paper.name, "suite": config.suite, "task": config.task, "seeds": seeds}
+    if paper.evaluate:
+        return what, registry.load(paper.evaluate)(config, folder, episodes)
     if not paper.build:
         raise UsageError(f"{paper.name} keeps no agent to evaluate; run it again: {about['command']}")
-    seeds = list(range(config.first_seed, config.first_seed + config.seeds))
     per_seed = min(episodes, config.loop.envs)
     env_seeds = agents.env_seeds(seeds, per_seed, agents.EVALUATION_SEED)
     config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, driver="host"))
@@ -123,7 +131,7 @@ def evaluate_run(folder: Path, episodes: int) -> tuple[dict[str, Any], list[list
         returns = roll_out(algorithm, agent, env, seeds, episodes)
     finally:
         env.close()
-    return {"paper": paper.name, "suite": config.suite, "task": config.task, "seeds": seeds}, returns
+    return what, returns
 
 
 def rerun(record: dict[str, Any], episodes: int = 10) -> list[list[float]]:

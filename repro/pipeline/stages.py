@@ -26,6 +26,8 @@ from repro.pipeline.log import Progress, duration
 from repro.pipeline.run import Run
 
 MANIFEST = "manifest.json"
+SECONDS = "seconds"
+"""File with the wall-clock seconds that a stage has taken so far, all starts together."""
 
 
 class Job:
@@ -105,23 +107,31 @@ def run_stages(
     """Runs the stages in order below `run.folder/stages`; returns their artefacts by name.
 
     With `run.resume` finished stages are taken and the interrupted one continues. `reuse` is the folder of another run:
-    of its artefacts those are taken that were made with the same settings from the same inputs. Seconds are noted
-    under the stage's name without its folder. Raises `RunError` when a metric is not finite, an artefact is damaged or
+    of its artefacts those are taken that were made with the same settings from the same inputs. The seconds that a
+    stage took, all starts together, are noted under its name without its folder. Raises `RunError` when a metric is not finite, an artefact is damaged or
     was made otherwise, the disk is full, or the process is told to stop (after a checkpoint).
     """
     finished: dict[str, Artefact] = {}
     for stage in stages:
-        with run.phase(stage.name.rsplit("/", 1)[-1]):
-            inputs = {name: finished[name] for name in stage.needs}
-            identity = {"stage": stage.name, "settings": json.loads(json.dumps(dict(stage.settings)))}
-            identity["inputs"] = {name: artefact.digest for name, artefact in inputs.items()}
-            home = run.folder / "stages" / stage.name
-            found = _take_over(run, stage.name, home, identity, reuse)
-            if not found:
-                total = stage.total(inputs) if callable(stage.total) else stage.total
-                _Runner(run, stage, total, home, identity, log_seconds, checkpoint_minutes).to_the_end(inputs)
-            finished[stage.name] = load_artefact(home / "artefact", identity)
+        home = run.folder / "stages" / stage.name
+        inputs = {name: finished[name] for name in stage.needs}
+        identity = {"stage": stage.name, "settings": json.loads(json.dumps(dict(stage.settings)))}
+        identity["inputs"] = {name: artefact.digest for name, artefact in inputs.items()}
+        found = _take_over(run, stage.name, home, identity, reuse)
+        if not found:
+            total = stage.total(inputs) if callable(stage.total) else stage.total
+            _Runner(run, stage, total, home, identity, log_seconds, checkpoint_minutes).to_the_end(inputs)
+        finished[stage.name] = load_artefact(home / "artefact", identity)
+        phase = stage.name.rsplit("/", 1)[-1]
+        run.seconds[phase] = run.seconds.get(phase, 0.0) + _seconds(home)
     return finished
+
+
+def _seconds(home: Path) -> float:
+    try:
+        return float((home / SECONDS).read_text())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _take_over(run: Run, name: str, home: Path, identity: Mapping[str, Any], reuse: Path | None) -> bool:
@@ -138,6 +148,7 @@ def _take_over(run: Run, name: str, home: Path, identity: Mapping[str, Any], reu
     load_artefact(other, identity)
     home.mkdir(parents=True, exist_ok=True)
     shutil.copytree(other, home / "copying", dirs_exist_ok=True)
+    (home / SECONDS).write_text(f"{_seconds(other.parent):.2f}")
     (home / "copying").rename(home / "artefact")
     run.log.say(f"{name}: taken from {reuse}")
     return True
@@ -160,6 +171,7 @@ class _Runner:
         self.index = 0
         self.metrics: Mapping[str, Any] = {}
         self.stop_signal: int | None = None
+        self.begun, self.before = time.monotonic(), _seconds(home) if run.resume else 0.0
 
     def to_the_end(self, inputs: Mapping[str, Artefact]) -> None:
         scratch = self.home / "scratch"
@@ -200,6 +212,7 @@ class _Runner:
             if time.monotonic() - saved > 60 * self.minutes or self.stop_signal is not None:
                 self._check_finite()
                 checkpoints.save(self.index, _tree(job), job.loose(), {"index": self.index})
+                self._note_seconds()
                 self.run.log.say(f"{name}: checkpoint at {job.done(self.index):,} {unit}")
                 saved = time.monotonic()
             if self.stop_signal is not None:
@@ -236,8 +249,12 @@ class _Runner:
         (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
         for path in new.iterdir():
             _to_disk(path)
+        self._note_seconds()
         new.rename(self.home / "artefact")
         self.run.log.say(f"{self.stage.name}: finished, artefact written ({duration(time.monotonic() - begin)})")
+
+    def _note_seconds(self) -> None:
+        (self.home / SECONDS).write_text(f"{self.before + time.monotonic() - self.begun:.2f}")
 
     def _signal(self) -> str:
         return signal.Signals(self.stop_signal).name if self.stop_signal is not None else ""

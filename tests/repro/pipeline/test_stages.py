@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,11 +95,12 @@ def test_a_stopped_stage_continues_with_the_same_numbers(number: int, tmp_path: 
     _, whole = go(tmp_path / "whole")
     name = signal.Signals(number).name
     with pytest.raises(RunError, match=f"stopped by {name} in stage seed0/second at 8 updates"):
-        go(tmp_path / "cut", {7: lambda: os.kill(os.getpid(), number)})
+        go(tmp_path / "cut", {3: lambda: time.sleep(0.3), 7: lambda: os.kill(os.getpid(), number)})
     run, cut = go(tmp_path / "cut", resume=True)
     assert whole.keys() == cut.keys() and all(np.array_equal(whole[k], cut[k]) for k in whole)
     assert not (run.folder / "stages" / "seed0" / "second" / "scratch").exists()
     assert run.seconds.keys() == {"first", "second"}
+    assert run.seconds["second"] > 0.3, "the seconds before the stop count too"
     assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
 
 
