@@ -11,7 +11,8 @@ HELP = "evaluate the kept agent of a run again by the paper's protocol"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("run", metavar="RUN", help="run folder, record file or record id")
-    parser.add_argument("--episodes", type=int, default=10, metavar="N", help="episodes per seed (default 10); encoders have none: their probe is made again")
+    what = "episodes per seed (default 10); encoders have none: their probe is made again"
+    parser.add_argument("--episodes", type=int, default=10, metavar="N", help=what)
     parser.add_argument("--json", action="store_true")
 
 
