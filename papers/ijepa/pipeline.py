@@ -55,7 +55,9 @@ def reproduce(config: Config, run: Run) -> list[Result]:
         run.log.say(f"{len(skipped)} images could not be decoded and were replaced: {names}")
     pictures = report.write_pictures(config, found["pretrain"], run.folder)
     run.log.say(f"masks and features: {pictures}")
-    return results(config, run, found, {"skipped_images": len(skipped)})
+    first, *others = results(config, run, found, {"skipped_images": len(skipped)})
+    caption = f"images, contexts, targets and principal components of the patch features, seed {run.seeds[0]}"
+    return [replace(first, pictures={caption: pictures}), *others]
 
 
 def evaluate(config: Config, folder: Path, episodes: int) -> list[list[float]]:

@@ -3,6 +3,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,18 +36,20 @@ def reproduce(config: Config, run: Run) -> list[Result]:
         checkpoint_minutes=config.stages.checkpoint_minutes,
         reuse=reuse,
     )
-    _video(config, run, found)
-    return measured.results(config, run, found)
+    first, *others = measured.results(config, run, found)
+    return [replace(first, pictures=_video(config, run, found)), *others]
 
 
-def _video(config: Config, run: Run, found: Inputs) -> None:
+def _video(config: Config, run: Run, found: Inputs) -> dict[str, Path]:
     """`dream.gif` of the first seed: collected episodes above dreams of the same actions."""
     seed = run.seeds[0]
-    if f"seed{seed}/collect" in found:
-        given, kept = models(config, found, seed), found[f"seed{seed}/collect"]
-        collected = {**kept.arrays(), "frames": jobs.frames_of(kept)}
-        path = report.write_rollouts(config, (given["vae"], given["rnn"]), collected, run.folder, seed)
-        run.log.say(f"real and dreamed roll-outs: {path}")
+    if f"seed{seed}/collect" not in found:
+        return {}
+    given, of = models(config, found, seed), found[f"seed{seed}/collect"]
+    collected = {**of.arrays(), "frames": jobs.frames_of(of)}
+    path = report.write_rollouts(config, (given["vae"], given["rnn"]), collected, run.folder, seed)
+    run.log.say(f"real and dreamed roll-outs: {path}")
+    return {f"episodes of the random policy (above) and dreams of the same actions (below), seed {seed}": path}
 
 
 def models(config: Config, inputs: Inputs, seed: int) -> dict[str, Any]:

@@ -123,6 +123,8 @@ class Result:
     resumed: int = 0
     checkpoint_digest: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+    """Caption -> PNG or GIF file, to be kept beside the record and shown in the report."""
 
 
 def record(run: Run, result: Result) -> dict[str, Any]:
@@ -160,7 +162,7 @@ def record(run: Run, result: Result) -> dict[str, Any]:
         "checkpoint_digest": result.checkpoint_digest,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": run.command,
-        "extra": dict(result.extra),
+        "extra": {**result.extra, **({"pictures": list(result.pictures)} if result.pictures else {})},
     }
 
 
@@ -170,6 +172,10 @@ def finish(run: Run, results: Result | Sequence[Result]) -> list[Path]:
 
     results = [results] if isinstance(results, Result) else list(results)
     written = [records.save(record(run, result), run.results) for result in results]
+    for result, path in zip(results, written, strict=True):
+        for number, picture in enumerate(result.pictures.values()):
+            kept = records.picture_path(run.results, run.paper.name, path.stem, number, picture.suffix)
+            records.write_new(kept, picture.read_bytes())
     (run.folder / "record.json").write_text(json.dumps([str(path) for path in written]))
     # Only the trained agent is kept: the loop's checkpoints hold the whole replay.
     for name in ("checkpoints", "replay"):

@@ -52,6 +52,22 @@ def path_of(record: Record, root: Path) -> Path:
     return folder / f"{record['id']}.json"
 
 
+def picture_path(root: Path, paper: str, identity: str, number: int, suffix: str) -> Path:
+    """Where picture `number` of a record lies; its caption is `extra["pictures"][number]` of the record."""
+    return root / "pictures" / paper / f"{identity}-{number}{suffix}"
+
+
+def pictures(record: Record, root: Path) -> dict[str, Path]:
+    """Caption -> file of a record's pictures, of those that are there."""
+    found = {}
+    for number, caption in enumerate(record["extra"].get("pictures", [])):
+        for suffix in (".png", ".gif"):
+            path = picture_path(root, record["paper"], record["id"], number, suffix)
+            if path.is_file():
+                found[caption] = path
+    return found
+
+
 def save(record: Record, root: Path) -> Path:
     """Fills in `id`, validates and writes the record under `root`; returns its path.
 

@@ -1,12 +1,14 @@
 """The HTML page: one file that needs no network, made from the comparisons."""
 
+import base64
 import html
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from repro import __version__
-from repro.tracker import published
+from repro.tracker import published, records
 from repro.tracker.compare import SuiteComparison
 from repro.tracker.published import PublishedTable
 from repro.tracker.report import charts, data, rows
@@ -133,8 +135,31 @@ def _paper(table: PublishedTable, suites: Sequence[SuiteComparison], links: rows
     )
     return (
         f"<section class='paper-rows'><h2 id='{table.paper}'>{html.escape(facts['name'])}</h2>"
-        f"<p class='soft'>{html.escape(facts['title'])}{link}</p>{''.join(parts)}</section>"
+        f"<p class='soft'>{html.escape(facts['title'])}{link}</p>{''.join(parts)}{_pictures(suites, links)}</section>"
     )
+
+
+EMBEDDED = 1_000_000
+"""Bytes up to which a picture stands in the page itself; larger ones are linked."""
+
+
+def _pictures(suites: Sequence[SuiteComparison], links: rows.Links) -> str:
+    groups = [g for s in suites for r in s.rows if r.group for g in (r.group, *(a for a, _ in r.also))]
+    drawn = []
+    for record in sorted({r["id"]: r for g in groups for r in g.records}.values(), key=lambda r: r["created"]):
+        for caption, file in records.pictures(dict(record), links.root).items():
+            if file.stat().st_size > EMBEDDED:
+                source = os.path.relpath(file, links.page).replace(os.sep, "/")
+            else:
+                encoded = base64.b64encode(file.read_bytes()).decode()
+                source = f"data:image/{file.suffix[1:]};base64,{encoded}"
+            words = html.escape(f"{record['task']}: {caption}")
+            link = f"<a href='{html.escape(links.to(dict(record)))}'>{record['id']}</a>"
+            drawn.append(
+                f"<figure class='picture'><img src='{source}' alt='{words}' loading='lazy'>"
+                f"<figcaption class='small'>{words} ({link})</figcaption></figure>"
+            )
+    return f"<h4>Pictures</h4><div class='pictures'>{''.join(drawn)}</div>" if drawn else ""
 
 
 def _suite(table: PublishedTable, suite: SuiteComparison, links: rows.Links) -> str:

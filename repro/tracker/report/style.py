@@ -38,6 +38,8 @@ code { font: 0.86em ui-monospace, monospace; overflow-wrap: anywhere; }
 .suite { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 5px 10px;
   min-width: 150px; flex: 0 1 auto; color: inherit; text-decoration: none; font-size: 0.85rem; }
 .suite:hover { background: var(--hover); }
+.pictures { display: flex; flex-wrap: wrap; gap: 16px; }
+.picture { margin: 0; max-width: 100%; } .picture img { max-width: 100%; image-rendering: pixelated; }
 .bar { display: flex; height: 6px; border-radius: 3px; overflow: hidden; background: var(--line); margin-top: 4px; }
 .bar i { display: block; }
 i.reproduced { background: var(--reproduced); } i.above { background: var(--above); }

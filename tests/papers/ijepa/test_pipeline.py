@@ -78,6 +78,7 @@ def test_cifar_from_images_to_records(tmp_path, capsys):
         made["cifar10_knn", "raw_pixels"]["scores"][0] > 10 and made["cifar10_knn", "raw_pixels"]["scores"][1] is None
     )
     assert "partial" in capsys.readouterr().out
+    assert list(records.pictures(record, tmp_path / "out"))[0].startswith("images, contexts, targets")
     assert main(["evaluate", record["id"]]) == 0
     seeds = [f"seed {seed}: {score:.1f}" for seed, score in enumerate(record["scores"])]
     assert capsys.readouterr().out.splitlines()[1:] == seeds

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from repro import cli
-from repro.tracker import published
+from repro.tracker import published, records
 from repro.tracker.report import charts
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if p), None)
@@ -40,7 +40,7 @@ def fill(sample) -> None:
 class Balanced(html.parser.HTMLParser):
     """Fails on tags that are not closed in order; collects links and attributes that would need a network."""
 
-    VOID = {"meta", "link", "input", "br", "line", "circle", "rect", "polygon", "polyline"}
+    VOID = {"meta", "img", "link", "input", "br", "line", "circle", "rect", "polygon", "polyline"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,6 +93,22 @@ def test_the_page_is_well_formed_and_self_contained(sample, capsys, filled):
         assert "&lt;1M &amp; more&gt;" in page and "<1M" not in page  # what records say is text, never markup
         assert "repro reproduce dreamerv3 --task dmc_proprio/walker_walk" in page
         assert page.count("<svg") > 10 and "Performance profile over 5 tasks" in page
+
+
+def test_pictures_of_records_stand_in_the_page(sample, capsys):
+    fill(sample)
+    path = sample.save([1.0, 2.0], task="walker_run", extra={"pictures": ["<real> & dreamed", "too large", "lost"]})
+    for number, (suffix, size) in enumerate([(".png", 300), (".gif", 1_000_001)]):
+        picture = records.picture_path(sample.results, "dreamerv3", path.stem, number, suffix)
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.write_bytes(bytes(size))
+    assert run(capsys, "report")[0] == 0
+    page = (sample.results / "report.html").read_text()
+    parse(page)
+    sources = re.findall(r"<img src='([^']+)'", page)
+    assert len(sources) == 2 and sources[0].startswith("data:image/png;base64,AAAA")
+    assert (sample.results / sources[1]).stat().st_size == 1_000_001
+    assert "walker_run: &lt;real&gt; &amp; dreamed" in page and "lost" not in page
 
 
 def test_markdown_names_numbers_records_and_commands(sample, capsys):
