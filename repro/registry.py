@@ -50,6 +50,8 @@ class Paper:
     `repro.pipeline.run.Result`."""
     reference: Callable[[Any], Any] | None = None
     """The paper's own configuration that a config is held against (default: the `paper` preset for its task)."""
+    neutral: tuple[str, ...] = ()
+    """Fields of its configuration that change no number: a run may differ in them and deviates in nothing."""
     method: str = ""
     """Method name of the published numbers this paper's runs are compared with (config may override)."""
     build: str = ""

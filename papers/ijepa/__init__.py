@@ -21,6 +21,7 @@ PAPER = Paper(
         "fast": Preset(config.fast, "one GPU, under an hour"),
         "cpu": Preset(config.cpu, "2 CPU cores, about 15 min for three seeds (estimate)"),
     },
+    neutral=("run", "data.location", "data.workers", "model.fused_attention", "model.remat", "model.unroll"),
     method="ijepa",
     reproduce="papers.ijepa.pipeline:reproduce",
     evaluate="papers.ijepa.pipeline:evaluate",

@@ -31,6 +31,7 @@ PAPER = Paper(
         "cpu": Preset(config.cpu, "2 CPU cores, about two hours a seed (estimate)"),
     },
     reference=_reference,
+    neutral=("stages",),
     method="world_models_tau1.15",
     reproduce="papers.world_models.pipeline:reproduce",
     evaluate="papers.world_models.pipeline:evaluate",

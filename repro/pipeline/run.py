@@ -22,9 +22,8 @@ IDENTITY = (
     *("suite", "task", "preset", "seeds", "first_seed", "release"),
     *(f"loop.{name}" for name in ("steps", "max_minutes", "log_seconds", "checkpoint_minutes", "predictions")),
     *(f"loop.{name}" for name in ("driver", "seeds_map", "fused_iterations", "replay_storage", "data_parallel")),
-    *("run", "data.location", "data.workers", "model.fused_attention", "model.remat", "model.unroll"),
 )
-"""Config fields that do not make a run deviate from the paper's settings."""
+"""Config fields that do not make a run deviate from the paper's settings; `Paper.neutral` names its own."""
 
 
 @dataclass
@@ -133,6 +132,7 @@ def record(run: Run, result: Result) -> dict[str, Any]:
 
     # A run longer than the paper's is scored where the paper's ended.
     scored = min(result.budget_used, result.budget_paper)
+    ignored = (*IDENTITY, *run.paper.neutral)
     return {
         "schema": 1,
         "paper": run.paper.name,
@@ -149,7 +149,7 @@ def record(run: Run, result: Result) -> dict[str, Any]:
         "curve": protocols.learning_curve(result.protocol, result.episodes, scored),
         "budget": {"used": result.budget_used, "paper": result.budget_paper, "unit": result.step_unit},
         "budget_fraction": min(1.0, result.budget_used / result.budget_paper),
-        "deviations": json.loads(json.dumps(configuration.deviations(run.config, run.reference, ignore=IDENTITY))),
+        "deviations": json.loads(json.dumps(configuration.deviations(run.config, run.reference, ignore=ignored))),
         "config": configuration.to_json(run.config),
         "config_hash": run.config_hash,
         "code": platform.code_version(),

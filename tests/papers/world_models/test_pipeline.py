@@ -104,7 +104,7 @@ def found(folder: Path) -> dict[tuple[str, str, str], Any]:
 
 
 def test_take_cover_from_collecting_to_the_table_of_temperatures(tmp_path: Path, capsys: Any) -> None:
-    assert go(tmp_path, **{"dream.table": "0.5"}) == 0
+    assert go(tmp_path, **{"dream.table": "0.5", "stages.log_seconds": 5}) == 0
     made = found(tmp_path)
     assert set(made) == {
         ("take_cover", "world_models_tau1.15", "episode_return"),
@@ -120,6 +120,7 @@ def test_take_cover_from_collecting_to_the_table_of_temperatures(tmp_path: Path,
     assert record["seeds"] == [0, 1] and [len(e["return"]) for e in record["episodes"]] == [5, 5]
     assert record["budget"] == {"used": 3, "paper": 1800, "unit": "generations"}
     assert {"collect", "vae", "encode", "rnn", "controller_tau1.15", "evaluate_tau1.15"} <= set(record["seconds"])
+    assert "stages.log_seconds" not in record["deviations"], "it changes no number"
     assert record["deviations"]["vae.updates"] == {"paper": 308_090, "used": 6} and record["versions"]["game"] == "1.0"
     curve = made["take_cover_dream", "world_models_tau1.15", "episode_return_1024_rollouts"]["curve"][0]
     assert [step for step, _ in curve] == [2, 3] and curve[1][1] >= curve[0][1]
