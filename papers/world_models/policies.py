@@ -30,7 +30,7 @@ def episode_actions(config: Config, of: CollectConfig, seed: int, env: int, epis
     if of.policy == "uniform":
         return random.uniform(-1, 1, (frames, config.rnn.action)).astype(np.float32)
     if of.policy == "held":
-        draws = new_action_frames(random.integers(1, 11, frames + 1), frames)
+        draws = new_action_frames(random.integers(1, of.hold + 1, frames + 1), frames)
         values = random.uniform(-1, 1, (frames, config.rnn.action))
         held = np.maximum.accumulate(np.where(draws, np.arange(frames), 0))
         return values[held].astype(np.float32)
