@@ -39,7 +39,9 @@ def short(value: float) -> str:
 
 def lines(series: Sequence[Series], title: str, x_label: str, y_label: str, width: int = 340, height: int = 220) -> str:
     """A line chart. Text and lines scale with the page; the title is read aloud by screen readers."""
-    left, right, top, bottom = 46, 18, 24, 36
+    # A title and a unit too long for one line (about 6.5 units a letter) take two.
+    crowded = 6.5 * (len(title) + len(y_label) + 2) > width - 46 - 18
+    left, right, top, bottom = 46, 18, 38 if crowded else 24, 36
     xs = [x for one in series for x in one.x]
     ys = [y for one in series for values in (one.y, one.low, one.high) for y in values]
     x0, x1 = min(xs), max(xs)
@@ -70,7 +72,7 @@ def lines(series: Sequence[Series], title: str, x_label: str, y_label: str, widt
         f'<line class="axis" x1="{left}" x2="{width - right}" y1="{py(y0)}" y2="{py(y0)}"/>'
         f'<text class="label" x="{(left + width - right) / 2}" y="{height - 6}" text-anchor="middle">'
         f"{html.escape(x_label)}</text>"
-        f'<text class="label" x="{width - right}" y="14" text-anchor="end">{html.escape(y_label)}</text>'
+        f'<text class="label" x="{width - right}" y="{top - 10}" text-anchor="end">{html.escape(y_label)}</text>'
     )
     for one in series:
         if one.low and len(one.x) > 1:
