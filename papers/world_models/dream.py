@@ -4,7 +4,7 @@ Reward is 1 a step. An episode ends where M's restart logit is above 0, or after
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -125,6 +125,27 @@ def lengths(
         rows, now = lax.while_loop(go_on, lambda loop: lax.fori_loop(0, BLOCK, one, loop), (rows, now))
         found = found.at[rows.number].set(rows.length)
     return found
+
+
+@partial(jax.jit, static_argnames=("config",))
+def lengths_under(
+    params: mdnrnn.Params, config: MDNRNNConfig, of: Starts, actions: jax.Array, temperature: jax.Array, key: jax.Array
+) -> jax.Array:
+    """Lengths of dreams under given actions `[T, B, A]`, at most T: int32 `[B]`."""
+    steps, count, _ = actions.shape
+    key, of_index, of_latent = jax.random.split(key, 3)
+    index = jax.random.randint(of_index, (count,), 0, len(of.mu))
+    dream = reset(config, of, index, jax.random.normal(of_latent, (count, config.latent)))
+
+    def one(loop: tuple[DreamState, jax.Array], now: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
+        (dream, alive), (number, action) = loop, now
+        of_uniform, of_normal = jax.random.split(jax.random.fold_in(key, number))
+        numbers = jax.random.uniform(of_uniform, dream.latent.shape), jax.random.normal(of_normal, dream.latent.shape)
+        dream, done = step(params, config, dream, action, temperature, *numbers)
+        return (dream, alive & ~done), alive
+
+    _, alive = lax.scan(one, (dream, jnp.ones(count, bool)), (jnp.arange(steps), actions))
+    return alive.sum(0, dtype=jnp.int32)
 
 
 def _sizes(count: int) -> tuple[int, ...]:

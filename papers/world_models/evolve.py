@@ -11,7 +11,7 @@ import numpy as np
 from papers.world_models import controller, dream, mdnrnn
 from papers.world_models.config import Config
 from papers.world_models.jobs import STEPS, key_of
-from papers.world_models.real import Agent, ControllerPolicy, Games, play
+from papers.world_models.real import Agent, ControllerPolicy, Games, play, uniform_policy
 from repro.optim import cma_es
 from repro.pipeline.stages import Job, save_arrays
 
@@ -184,6 +184,41 @@ class DreamEvaluate(Job):
         key = key_of(self.seed, "evaluate", 1)
         found = self.train.rollouts(jnp.asarray(self.controller)[None], self.episodes, key, -1)
         self.returns = np.asarray(found)[0]
+        return {"mean": self.returns.mean()}
+
+    def done(self, steps: int) -> int:
+        """Episodes."""
+        return steps * self.episodes
+
+    def loose(self) -> dict[str, np.ndarray]:
+        """The returns."""
+        return {"returns": self.returns}
+
+    def restore(self, loose: Mapping[str, np.ndarray]) -> None:
+        """Undoes `loose`."""
+        self.returns = loose["returns"]
+
+    def write(self, folder: Path) -> None:
+        """Returns."""
+        save_arrays(folder, {"returns": self.returns})
+
+
+class DreamRandom(Job):
+    """Dreamed episodes under uniform random actions: as long as real ones under the same if M has learned the game."""
+
+    def __init__(self, config: Config, seed: int, episodes: int, of: Mapping[str, Any]) -> None:
+        self.config, self.seed, self.episodes, self.of = config, seed, episodes, of
+        self.returns = np.zeros(0)
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        """All episodes."""
+        config = self.config
+        policy, episodes = uniform_policy(config, self.seed), np.arange(self.episodes)
+        actions = np.stack([policy(episodes, t, None) for t in range(config.dream.max_steps)]).astype(np.float32)
+        key = key_of(self.seed, "evaluate", 4)
+        temperature = jnp.float32(config.dream.temperature)
+        found = dream.lengths_under(self.of["rnn"], config.rnn, self.of["starts"], actions, temperature, key)
+        self.returns = np.asarray(found)
         return {"mean": self.returns.mean()}
 
     def done(self, steps: int) -> int:

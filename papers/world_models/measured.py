@@ -44,6 +44,9 @@ def results(config: Config, run: Run, found: Mapping[str, Artefact]) -> list[Res
             if not config.weights:
                 measured.append(of.episodes(f"dream{label}", method, "dream", task="take_cover_dream"))
         method = measured[0].method
+        if not config.weights:
+            free = {"budget_used": 1, "budget_paper": 1}
+            measured.append(of.episodes("dream_random", "random", "dream", task="take_cover_dream", **free))
     else:
         variant = (config.controller.features, config.controller.hidden)
         method = CAR_METHODS.get(variant, f"world_models_{variant[0]}_{variant[1]}")

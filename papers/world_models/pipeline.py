@@ -148,6 +148,11 @@ def _controllers(config: Config, seed: int, before: tuple[str, ...]) -> list[Sta
     """C, for Take Cover at every temperature, each with its evaluations."""
     settings = _settings(config, seed, "env", "controller", "es") | {"quantise": config.quantise}
     stages = []
+    if config.doom:
+        of = _settings(config, seed, "env", "dream") | {"quantise": config.quantise}
+        of |= {"episodes": config.evaluation.episodes}
+        dreaming = partial(_dream_random, config, seed)
+        stages.append(Stage(f"seed{seed}/dream_random", of["episodes"], "episodes", of, dreaming, before))
     for label, tau in zip(measured.labels(config), measured.temperatures(config), strict=True):
         trained, of = f"seed{seed}/controller{label}", dict(settings)
         if config.doom:
@@ -173,6 +178,10 @@ def _real_training(config: Config, seed: int, tau: float, inputs: Inputs, scratc
 def _dream_episodes(config: Config, seed: int, tau: float, trained: str, inputs: Inputs, scratch: Path) -> Job:
     of = models(config, inputs, seed) | {"controller": inputs[trained].arrays()["controller"]}
     return evolve.DreamEvaluate(config, seed, config.evaluation.episodes, of, tau)
+
+
+def _dream_random(config: Config, seed: int, inputs: Inputs, scratch: Path) -> Job:
+    return evolve.DreamRandom(config, seed, config.evaluation.episodes, models(config, inputs, seed))
 
 
 def _evaluations(config: Config, seed: int, label: str) -> list[Stage]:
