@@ -130,10 +130,11 @@ class Uniform:
         start = offset + entry.reshape(-1)[order] * rings.length
         taken = jnp.zeros((streams,), jnp.int32).at[stream].add(queued.astype(jnp.int32))
         # A batch larger than all the entries that could ever wait gets the rest from the draw.
+        # (Not by `at[:count].set`: jax 0.11.2 crashes when it compiles that for several CPU devices.)
         count = order.shape[0]
         ids = Ids(
-            ids.stream.at[:count].set(jnp.where(queued, stream, ids.stream[:count])),
-            ids.start.at[:count].set(jnp.where(queued, start, ids.start[:count])),
+            jnp.concatenate([jnp.where(queued, stream, ids.stream[:count]), ids.stream[count:]]),
+            jnp.concatenate([jnp.where(queued, start, ids.start[:count]), ids.start[count:]]),
         )
         return {**state, "next": first + taken}, ids, {}
 
