@@ -28,7 +28,7 @@ PAPER = Paper(
     presets={
         "paper": Preset(config.paper, "64 cores and one P100: 62 h (Take Cover), 47 days (CarRacing)"),
         "fast": Preset(config.fast, "one GPU, under an hour"),
-        "cpu": Preset(config.cpu, "2 CPU cores, about two hours a seed (estimate)"),
+        "cpu": Preset(config.cpu, "2 CPU cores, about an hour and a half a seed"),
     },
     reference=_reference,
     neutral=("stages",),

@@ -13,7 +13,9 @@ from papers.world_models.config import Config
 from repro.evaluation.video import write_gif
 
 Models = tuple[vae.Params, mdnrnn.Params]
-FRAMES_PER_SECOND = 25.0
+FRAMES_PER_SECOND = 12.5
+EVERY, COLORS = 2, 32
+"""Frames and colours of a GIF that are kept, so that it is below a megabyte."""
 
 
 def begin(config: Config, params: Models, images: jax.Array, key: jax.Array) -> tuple[dream.DreamState, jax.Array]:
@@ -60,7 +62,7 @@ def rollout(config: Config, params: Models, images: np.ndarray, chosen: np.ndarr
 
 
 def write_rollouts(
-    config: Config, params: Models, collected: dict[str, Any], out: Path, seed: int, count: int = 4, steps: int = 250
+    config: Config, params: Models, collected: dict[str, Any], out: Path, seed: int, count: int = 3, steps: int = 200
 ) -> Path:
     """A GIF of `count` collected episodes side by side, real above dreamed: `out/dream.gif`.
 
@@ -78,5 +80,5 @@ def write_rollouts(
         key = jax.random.fold_in(jax.random.key(seed), int(episode))
         videos.append(rollout(config, params, collected["frames"][part], collected["actions"][part], key))
     path = out / "dream.gif"
-    write_gif(path, np.concatenate(videos, 2), FRAMES_PER_SECOND)
+    write_gif(path, np.concatenate(videos, 2)[::EVERY], FRAMES_PER_SECOND, COLORS)
     return path

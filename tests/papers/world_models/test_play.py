@@ -96,7 +96,7 @@ def test_a_video_holds_real_frames_above_dreams_of_the_same_actions(doom: Config
     collected = {"frames": frames, "actions": chosen, "lengths": [12, 5, 13]}
     path = report.write_rollouts(doom, models(doom, -100.0), collected, tmp_path, seed=0, count=2, steps=50)
     with Image.open(path) as gif:
-        assert gif.size == (128, 128) and gif.n_frames == 12
+        assert gif.size == (128, 128) and gif.n_frames == 6
 
 
 def test_a_run_that_is_not_finished_is_one_line(doom: Config, tmp_path: Path) -> None:
