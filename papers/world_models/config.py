@@ -234,9 +234,9 @@ def paper(suite: str, task: str) -> Config:
 
 
 HOLD = 60
-"""Longest hold of the smaller presets' collecting policy. In so few roll-outs with at most ten frames a direction M hardly
-sees the player stay at a wall and dreams that nothing happens there: CMA-ES then finds controllers that hide at the wall
-of the dream."""
+"""Longest hold of the smaller presets' collecting policy. In so few roll-outs with at most ten frames a direction M
+hardly sees the player stay at a wall and dreams that nothing happens there: CMA-ES then finds controllers that hide at
+the wall of the dream."""
 
 
 def fast(suite: str, task: str) -> Config:
