@@ -102,6 +102,6 @@ def test_a_video_holds_real_frames_above_dreams_of_the_same_actions(doom: Config
 def test_a_run_that_is_not_finished_is_one_line(doom: Config, tmp_path: Path) -> None:
     from repro import config as configuration
 
-    (tmp_path / "run.json").write_text(json.dumps({"config": configuration.to_json(doom)}))
+    (tmp_path / "run.json").write_text(json.dumps({"paper": "world_models", "config": configuration.to_json(doom)}))
     with pytest.raises(UsageError, match="has no finished stage seed0/vae; finish it"):
         open_run(tmp_path)
