@@ -14,7 +14,7 @@ from papers.dreamerv1.losses import latent_loss
 from papers.dreamerv1.names import NAMES
 from papers.dreamerv1.networks import Actor, DiscountHead, ScalarHead
 from repro.envs.base import Space
-from repro.interop.parity import Case
+from repro.interop.parity import Case, stepped
 from repro.interop.weights import Arrays, Module, under
 from repro.nn import bounded
 from repro.nn.distributions import Normal
@@ -353,14 +353,10 @@ def optimizer_adam(case: Case) -> Arrays:
     for tag, t in c["tags"].items():
         optimizer = keras_adam(t["lr"], c["eps"], t["clip"])
         params = under(case.weights, f"{tag}/init/")
-        state, norms = optimizer.init(params), []
-        for i in range(c["steps"]):
-            gradients = under(case.inputs, f"{tag}/grad{i}/")
-            updates, state = optimizer.update(gradients, state, params)
-            params = optax.apply_updates(params, updates)
-            norms.append(optax.tree.norm(gradients))
-            found |= {f"{tag}/after{i}/{k}": v for k, v in params.items()}
-        found[f"{tag}/norm_before_clip"] = jnp.stack(norms)
+        gradients = [under(case.inputs, f"{tag}/grad{i}/") for i in range(c["steps"])]
+        for i, after in enumerate(stepped(optimizer, params, gradients)):
+            found |= {f"{tag}/after{i}/{k}": v for k, v in after.items()}
+        found[f"{tag}/norm_before_clip"] = jnp.stack([optax.tree.norm(g) for g in gradients])
     return found | loss_scale(c["loss_scale"], c["eps"], case.inputs["loss_scale/grad0"])
 
 

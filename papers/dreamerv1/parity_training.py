@@ -11,7 +11,7 @@ import optax
 
 from papers.dreamerv1.losses import behaviour_losses
 from repro.envs.dmc import to_bounds
-from repro.interop.parity import Case
+from repro.interop.parity import Case, stepped
 from repro.interop.weights import Arrays, under
 from repro.nn.distributions import Normal, categorical
 from repro.nn.latents import softplus_std
@@ -188,13 +188,10 @@ def tf1_reference(case: Case) -> Arrays:
         }
     adam = c["adam"]
     optimizer, params = keras_adam(adam["lr"], adam["eps"], adam["clip"]), under(case.weights, "adam_eps1e-4/init/")
-    state = optimizer.init(params)
-    for i in range(adam["steps"]):
-        gradients = under(case.inputs, f"adam_eps1e-4/grad{i}/")
-        updates, state = optimizer.update(gradients, state, params)
-        params = optax.apply_updates(params, updates)
-        found |= {f"adam_eps1e-4/after{i}/{k}": v for k, v in params.items()}
-        found[f"adam_eps1e-4/norm{i}"] = optax.tree.norm(gradients)
+    gradients = [under(case.inputs, f"adam_eps1e-4/grad{i}/") for i in range(adam["steps"])]
+    for i, after in enumerate(stepped(optimizer, params, gradients)):
+        found |= {f"adam_eps1e-4/after{i}/{k}": v for k, v in after.items()}
+        found[f"adam_eps1e-4/norm{i}"] = optax.tree.norm(gradients[i])
     logits, index, cotangent = (inputs[f"onehot/{k}"] for k in ("logits", "index", "cotangent"))
     hard = jax.nn.one_hot(index, logits.shape[-1])
 

@@ -11,7 +11,7 @@ from papers.dreamerv2.agent_config import OptimizerConfig
 from papers.dreamerv2.algorithm import make_optimizer
 from papers.dreamerv2.official import schedule
 from repro.envs.dmc import to_bounds
-from repro.interop.parity import Case
+from repro.interop.parity import Case, stepped
 from repro.interop.weights import Arrays, under
 from repro.nn.observations import normalize
 from repro.optim.targets import move_target
@@ -138,14 +138,11 @@ def optimizer(case: Case) -> Arrays:
     c = case.config
     optimizer = make_optimizer(OptimizerConfig(c["lr"], c["eps"], c["clip"], c["weight_decay"]))
     params = under(case.weights, "inputs/init/")
-    state = optimizer.init(params)
     found: Arrays = {}
-    for i in range(c["steps"]):
-        gradients = under(case.inputs, f"inputs/grads/step{i}/")
-        updates, state = optimizer.update(gradients, state, params)
-        params = optax.apply_updates(params, updates)
-        found |= {f"outputs/step{i}/{k}": v for k, v in params.items()}
-        found[f"outputs/step{i}/grad_norm"] = optax.tree.norm(gradients)
+    gradients = [under(case.inputs, f"inputs/grads/step{i}/") for i in range(c["steps"])]
+    for i, after in enumerate(stepped(optimizer, params, gradients)):
+        found |= {f"outputs/step{i}/{k}": v for k, v in after.items()}
+        found[f"outputs/step{i}/grad_norm"] = optax.tree.norm(gradients[i])
     return found
 
 

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
-import numpy as np
 
 from papers.ijepa import algorithm, finetune, jobs, report
 from papers.ijepa.config import CIFAR10, IMAGENETTE, Config
@@ -26,7 +24,7 @@ from repro.evaluation.probes.protocols import ONE_PERCENT, linear_protocol
 from repro.nn import vit
 from repro.pipeline.run import Result, Run
 from repro.pipeline.seeds import keys
-from repro.pipeline.stages import Artefact, Job, Stage, load_artefact, run_stages
+from repro.pipeline.stages import Artefact, Job, Stage, kept, run_alone, run_stages
 from repro.tracker import published
 
 Inputs = Mapping[str, Artefact]
@@ -62,24 +60,10 @@ def reproduce(config: Config, run: Run) -> list[Result]:
 
 def evaluate(config: Config, folder: Path, episodes: int) -> list[list[float]]:
     """Accuracy (percent) of the kept encoders, the linear probe of each made again; there are no episodes to count."""
-    home = folder / "stages" / "pretrain" / "artefact"
-    if not home.is_dir():
-        raise UsageError(f"{folder} has no finished stage pretrain; finish it with repro reproduce ... --resume")
     config = replace(config, probe=replace(config.probe, snapshots=1, knn=False, baselines=False))
     seeds = list(range(config.first_seed, config.first_seed + config.seeds))
-    inputs = {"pretrain": load_artefact(home)}
-    probe = stages_of(config, seeds)[1]
-    total = probe.total(inputs) if callable(probe.total) else probe.total
-    with TemporaryDirectory() as name:
-        job = probe.start(inputs, Path(name))
-        steps = 0
-        while job.done(steps) < total:
-            job.step(steps)
-            steps += 1
-        job.write(Path(name))
-        job.close()
-        with np.load(Path(name) / "arrays.npz") as found:
-            return [[float(found[f"seed{seed}/epoch{config.optim.epochs}/linear"])] for seed in seeds]
+    found = run_alone(stages_of(config, seeds)[1], kept(folder, ["pretrain"]))
+    return [[float(found[f"seed{seed}/epoch{config.optim.epochs}/linear"])] for seed in seeds]
 
 
 def stages_of(config: Config, seeds: list[int]) -> list[Stage]:

@@ -197,7 +197,7 @@ class Config:
             raise ValueError("seeds must be at least 1")
         if self.vae.latent != self.rnn.latent:
             raise ValueError("vae.latent and rnn.latent must be equal; latent=N sets both")
-        if self.collect.episodes < max(self.collect.envs, 1):
+        if self.collect.episodes < self.collect.envs:
             raise ValueError("collect.episodes must be at least collect.envs")
 
     def with_latent(self, text: str) -> "Config":

@@ -71,6 +71,13 @@ def step(
     return DreamState(latent, cell, hidden, done.astype(jnp.float32)), done
 
 
+def _begin(config: MDNRNNConfig, of: Starts, count: int, key: jax.Array) -> tuple[DreamState, jax.Array]:
+    """Dreams from first frames drawn with equal chances, and the key for what follows."""
+    key, of_index, of_latent = jax.random.split(key, 3)
+    index = jax.random.randint(of_index, (count,), 0, len(of.mu))
+    return reset(config, of, index, jax.random.normal(of_latent, (count, config.latent))), key
+
+
 class _Rows(NamedTuple):
     """Roll-outs at work, the live ones and those that ended since the last sorting."""
 
@@ -100,9 +107,7 @@ def lengths(
     ones are moved together and go on in smaller products.
     """
     count = len(controllers)
-    key, of_index, of_latent = jax.random.split(key, 3)
-    index = jax.random.randint(of_index, (count,), 0, len(of.mu))
-    dream = reset(config, of, index, jax.random.normal(of_latent, (count, config.latent)))
+    dream, key = _begin(config, of, count, key)
     rows = _Rows(dream, controllers, jnp.arange(count), jnp.ones(count, bool), jnp.zeros(count, jnp.int32))
 
     def one(i: jax.Array, loop: tuple[_Rows, jax.Array]) -> tuple[_Rows, jax.Array]:
@@ -133,9 +138,7 @@ def lengths_under(
 ) -> jax.Array:
     """Lengths of dreams under given actions `[T, B, A]`, at most T: int32 `[B]`."""
     steps, count, _ = actions.shape
-    key, of_index, of_latent = jax.random.split(key, 3)
-    index = jax.random.randint(of_index, (count,), 0, len(of.mu))
-    dream = reset(config, of, index, jax.random.normal(of_latent, (count, config.latent)))
+    dream, key = _begin(config, of, count, key)
 
     def one(loop: tuple[DreamState, jax.Array], now: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
         (dream, alive), (number, action) = loop, now

@@ -171,54 +171,20 @@ class Evaluate(Job):
         self.games.env.close()
 
 
-class DreamEvaluate(Job):
-    """Dreamed episodes of one controller."""
+class DreamEpisodes(Job):
+    """A number of dreamed episodes, all in one step."""
 
     def __init__(self, config: Config, seed: int, episodes: int, of: Mapping[str, Any], temperature: float) -> None:
-        self.train = DreamController(config, seed, of, temperature)
-        self.controller, self.episodes, self.seed = of["controller"], episodes, seed
+        self.config, self.seed, self.episodes, self.of, self.temperature = config, seed, episodes, of, temperature
         self.returns = np.zeros(0)
 
-    def step(self, index: int) -> Mapping[str, Any]:
-        """All episodes, with other random numbers than in training."""
-        key = key_of(self.seed, "evaluate", 1)
-        found = self.train.rollouts(jnp.asarray(self.controller)[None], self.episodes, key, -1)
-        self.returns = np.asarray(found)[0]
-        return {"mean": self.returns.mean()}
-
-    def done(self, steps: int) -> int:
-        """Episodes."""
-        return steps * self.episodes
-
-    def loose(self) -> dict[str, np.ndarray]:
-        """The returns."""
-        return {"returns": self.returns}
-
-    def restore(self, loose: Mapping[str, np.ndarray]) -> None:
-        """Undoes `loose`."""
-        self.returns = loose["returns"]
-
-    def write(self, folder: Path) -> None:
-        """Returns."""
-        save_arrays(folder, {"returns": self.returns})
-
-
-class DreamRandom(Job):
-    """Dreamed episodes under uniform random actions: as long as real ones under the same if M has learned the game."""
-
-    def __init__(self, config: Config, seed: int, episodes: int, of: Mapping[str, Any]) -> None:
-        self.config, self.seed, self.episodes, self.of = config, seed, episodes, of
-        self.returns = np.zeros(0)
+    def play(self) -> Any:
+        """Returns of the episodes."""
+        raise NotImplementedError
 
     def step(self, index: int) -> Mapping[str, Any]:
         """All episodes."""
-        config = self.config
-        policy, episodes = uniform_policy(config, self.seed), np.arange(self.episodes)
-        actions = np.stack([policy(episodes, t, None) for t in range(config.dream.max_steps)]).astype(np.float32)
-        key = key_of(self.seed, "evaluate", 4)
-        temperature = jnp.float32(config.dream.temperature)
-        found = dream.lengths_under(self.of["rnn"], config.rnn, self.of["starts"], actions, temperature, key)
-        self.returns = np.asarray(found)
+        self.returns = np.asarray(self.play())
         return {"mean": self.returns.mean()}
 
     def done(self, steps: int) -> int:
@@ -236,3 +202,25 @@ class DreamRandom(Job):
     def write(self, folder: Path) -> None:
         """Returns."""
         save_arrays(folder, {"returns": self.returns})
+
+
+class DreamEvaluate(DreamEpisodes):
+    """Of one controller, with other random numbers than in training."""
+
+    def play(self) -> Any:
+        """See `DreamEpisodes`."""
+        train = DreamController(self.config, self.seed, self.of, self.temperature)
+        key = key_of(self.seed, "evaluate", 1)
+        return train.rollouts(jnp.asarray(self.of["controller"])[None], self.episodes, key, -1)[0]
+
+
+class DreamRandom(DreamEpisodes):
+    """Of uniform random actions: as long as real ones under the same if M has learned the game."""
+
+    def play(self) -> Any:
+        """See `DreamEpisodes`."""
+        policy, episodes = uniform_policy(self.config, self.seed), np.arange(self.episodes)
+        steps = range(self.config.dream.max_steps)
+        actions = np.stack([policy(episodes, t, None) for t in steps]).astype(np.float32)
+        key, temperature = key_of(self.seed, "evaluate", 4), jnp.float32(self.temperature)
+        return dream.lengths_under(self.of["rnn"], self.config.rnn, self.of["starts"], actions, temperature, key)

@@ -122,11 +122,12 @@ def step(params: Params, state: State, *parts: jax.Array) -> State:
 def head(params: Params, config: MDNRNNConfig, h: jax.Array) -> tuple[Mixture, jax.Array]:
     """Mixtures of the next latent and restart logits `[...]` (all 0 where they are not predicted) from h `[..., H]`."""
     y = product(h, params["head/kernel"]) + params["head/bias"]
-    *first, y = jnp.split(y, [int(config.predict_restart)], -1) if config.predict_restart else (y,)
-    restart = first[0][..., 0] if first else jnp.zeros(y.shape[:-1])
+    restart = jnp.zeros((*y.shape[:-1], 1))
+    if config.predict_restart:
+        restart, y = jnp.split(y, [1], -1)
     # Cut by `split`, whose gradient is one concatenation; that of three indexings is a sum of three padded arrays.
     parts = (part.reshape(*y.shape[:-1], config.mixtures, config.latent) for part in jnp.split(y, 3, -1))
-    return Mixture(*parts), restart
+    return Mixture(*parts), restart[..., 0]
 
 
 # ---- whole sequences ------------------------------------------------------------------------------------------------

@@ -4,11 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from papers.world_models import controller, evolve
 from papers.world_models.config import ControllerConfig, MDNRNNConfig
-from repro.interop.parity import Case, Implementation
+from repro.interop.parity import Case, Implementation, stepped
 from repro.optim import cma_es, evolution
 from repro.optim.adam import adam_tf
 
@@ -138,12 +137,8 @@ def cma_quadratic(case: Case) -> Outputs:
 def adam(case: Case) -> Outputs:
     """Clipped updates on recorded gradients."""
     optimiser = adam_tf(lambda step: jnp.asarray(case.inputs["lrs"])[step], float(case.inputs["clip"]))
-    params: Any = jnp.asarray(case.weights["w0"])
-    moments, found = optimiser.init(params), []
-    for gradient in case.inputs["grads"]:
-        change, moments = optimiser.update(jnp.asarray(gradient), moments)
-        params = optax.apply_updates(params, change)
-        found.append(params)
+    gradients = map(jnp.asarray, case.inputs["grads"])
+    found = list(stepped(optimiser, jnp.asarray(case.weights["w0"]), gradients))
     return {"w": np.stack(found)}
 
 

@@ -16,7 +16,7 @@ from papers.world_models.config import Config
 from repro import config as configuration
 from repro.errors import UsageError
 from repro.pipeline.run import Result, Run
-from repro.pipeline.stages import Artefact, Job, Stage, load_artefact, run_stages
+from repro.pipeline.stages import Artefact, Job, Stage, kept, run_stages
 
 STARTS = 1_000
 """First frames that dreams begin from (release: `initial_z.json`)."""
@@ -83,15 +83,6 @@ def evaluate(config: Config, folder: Path, episodes: int) -> list[list[float]]:
         finally:
             games.env.close()
     return returns
-
-
-def kept(folder: Path, names: list[str]) -> dict[str, Artefact]:
-    """Artefacts of finished stages of the run in `folder`; `UsageError` names the first that is missing."""
-    homes = {name: folder / "stages" / name / "artefact" for name in names}
-    for name, home in homes.items():
-        if not home.is_dir():
-            raise UsageError(f"{folder} has no finished stage {name}; finish it with repro reproduce ... --resume")
-    return {name: load_artefact(home) for name, home in homes.items()}
 
 
 def stages_of(config: Config, seed: int) -> list[Stage]:
@@ -181,7 +172,8 @@ def _dream_episodes(config: Config, seed: int, tau: float, trained: str, inputs:
 
 
 def _dream_random(config: Config, seed: int, inputs: Inputs, scratch: Path) -> Job:
-    return evolve.DreamRandom(config, seed, config.evaluation.episodes, models(config, inputs, seed))
+    of = models(config, inputs, seed)
+    return evolve.DreamRandom(config, seed, config.evaluation.episodes, of, config.dream.temperature)
 
 
 def _evaluations(config: Config, seed: int, label: str) -> list[Stage]:

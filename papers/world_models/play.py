@@ -11,10 +11,11 @@ import numpy as np
 
 from papers.world_models import mdnrnn, policies, report, vae
 from papers.world_models.config import Config
-from papers.world_models.pipeline import kept, models
+from papers.world_models.pipeline import models
 from repro.envs.make import as_host, make
 from repro.envs.python_env import PythonVectorEnv
 from repro.pipeline.evaluate import read_run
+from repro.pipeline.stages import kept
 from repro.play import Moment
 
 DOOM_KEYS = {"ArrowLeft": "left", "ArrowRight": "right"}

@@ -9,7 +9,7 @@ outputs by name.
 
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -48,6 +48,17 @@ class Case:
     weights: Mapping[str, np.ndarray]
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, Output]
+
+
+def stepped(optimizer: Any, params: Any, gradients: Iterable[Any]) -> Iterator[Any]:
+    """Parameters after each of the recorded gradients has gone through an optax optimiser."""
+    import optax
+
+    state = optimizer.init(params)
+    for gradient in gradients:
+        change, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, change)
+        yield params
 
 
 class Result(NamedTuple):

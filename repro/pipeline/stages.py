@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from repro.errors import RunError
+from repro.errors import RunError, UsageError
 from repro.pipeline.checkpoint import Checkpoints
 from repro.pipeline.log import Progress, duration
 from repro.pipeline.run import Run
@@ -283,6 +284,35 @@ def load_artefact(folder: Path, identity: Mapping[str, Any] | None = None) -> Ar
     if identity and (differing := _differences(manifest, identity)):
         raise RunError(f"artefact {folder} was made otherwise (it differs in {differing}); {advice}")
     return artefact
+
+
+def kept(folder: Path, names: Sequence[str]) -> dict[str, Artefact]:
+    """Artefacts of finished stages of the run in `folder`, verified; `UsageError` names the first that is missing."""
+    homes = {name: folder / "stages" / name / "artefact" for name in names}
+    for name, home in homes.items():
+        if not home.is_dir():
+            raise UsageError(f"{folder} has no finished stage {name}; finish it with repro reproduce ... --resume")
+    return {name: load_artefact(home) for name, home in homes.items()}
+
+
+def run_alone(stage: Stage, inputs: Mapping[str, Artefact]) -> dict[str, np.ndarray]:
+    """The arrays that a stage makes of `inputs`, outside any run: nothing is logged or kept."""
+    total = stage.total(inputs) if callable(stage.total) else stage.total
+    with tempfile.TemporaryDirectory() as name:
+        scratch, made = Path(name) / "scratch", Path(name) / "made"
+        scratch.mkdir()
+        made.mkdir()
+        job = stage.start(inputs, scratch)
+        try:
+            steps = 0
+            while job.done(steps) < total:
+                job.step(steps)
+                steps += 1
+            job.write(made)
+        finally:
+            job.close()
+        with np.load(made / "arrays.npz", allow_pickle=False) as archive:
+            return dict(archive)
 
 
 def _differences(manifest: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
