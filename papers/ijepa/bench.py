@@ -3,6 +3,7 @@ images; `compiled` names the update for `--target`."""
 
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def measure(config: Config, seconds: float) -> dict[str, Part]:
         place["index"] = i + 1
 
     figure = repeat(one, seconds)
-    work = flops.count(jax.make_jaxpr(program.step)(*program.arguments(PER_EPOCH)), jax.default_backend())
+    work = _work(program, moments)
     dtype = "float32" if config.model.compute_dtype == "float32" else "bfloat16"
     share = work / figure["median"] / matmul_rate(dtype)
     what = f"{len(seeds)} seeds x batch {batch} at {side}, {config.model.compute_dtype}, "
@@ -60,6 +61,20 @@ def measure(config: Config, seconds: float) -> dict[str, Part]:
         "encode": Part(encode, 16, "images", "features of whole images"),
         "crops": _crops(config, seconds),
     }
+
+
+def _work(program: Program, moments: list[Any]) -> float:
+    """FLOPs of an update, padding included: the mean over the branches that the first updates take."""
+    state, images, now, index = program.arguments(PER_EPOCH)
+    shapes = jax.eval_shape(program.draw, now, index)
+    each = [
+        flops.count(
+            jax.make_jaxpr(partial(program.step_at, lengths))(state, images, now, shapes), jax.default_backend()
+        )
+        for lengths in program.branches
+    ]
+    taken = jax.jit(lambda now, index: program.branch(program.draw(now, index)))
+    return float(np.mean([each[int(taken(moment, jnp.int32(i)))] for i, moment in enumerate(moments)]))
 
 
 def _crops(config: Config, seconds: float) -> Part:

@@ -82,8 +82,8 @@ class MaskConfig:
     """Images whose contexts are cut to the smallest count among them: the batch of one GPU in the official code."""
     widths: tuple[int, ...] = ()
     """Lengths that padded contexts can have, ascending. Each is one branch of the compiled step; the smallest that
-    holds the batch's longest context is taken, and what exceeds the last one is cut to it. Empty: the longest
-    possible."""
+    holds the batch's longest context is taken, and what exceeds the last one is cut to it. Empty: lengths that suit
+    what batches mostly need, and the longest possible."""
 
     def __post_init__(self) -> None:
         positive(self, "targets", "contexts", "group")

@@ -5,6 +5,7 @@ compiled step: lists of patches are padded, counts say how many entries are real
 an image, N patches.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +21,10 @@ Draw = Callable[[int, jax.Array], jax.Array]
 
 ATTEMPTS = 20
 """Failed draws of a context after which one more target may overlap it."""
+
+
+BRANCHES, SAMPLES = 6, 64
+"""Programs of different padded lengths in one step, and batches by which the lengths are chosen."""
 
 
 class Masks(NamedTuple):
@@ -57,12 +62,50 @@ def bounds(config: MaskConfig, grid: tuple[int, int]) -> Bounds:
     return Bounds(context, max(targets))
 
 
-def widths(config: MaskConfig, grid: tuple[int, int]) -> tuple[int, ...]:
-    """Lengths that the compiled step has branches for; a context is cut to the last one."""
+def cap(config: MaskConfig, grid: tuple[int, int]) -> int:
+    """Patches that a context is cut to."""
     longest = bounds(config, grid).context
+    if config.strategy in ("random", "raster") or not config.widths:
+        return longest
+    return min(config.widths[-1], longest)
+
+
+def branches(
+    config: MaskConfig, grid: tuple[int, int], batch: int, cost: Callable[[Bounds], float]
+) -> tuple[Bounds, ...]:
+    """Padded lengths that the compiled step has branches for, cheapest first; all masks fit into the last.
+
+    Padding is work for nothing, and most batches are far below the longest lists there can be. Contexts have
+    `config.widths`; where none are given, those lengths are taken one by one that save most of the cost (of the padded
+    lengths, any unit) of a few batches of `batch` images.
+    """
+    longest = Bounds(cap(config, grid), bounds(config, grid).target)
     if config.strategy in ("random", "raster"):
         return (longest,)
-    return tuple(sorted({min(width, longest) for width in config.widths})) or (longest,)
+    if config.widths:
+        return tuple(
+            Bounds(width, longest.target) for width in sorted({min(w, longest.context) for w in config.widths})
+        )
+    needed, chosen = _needed(config, grid, batch), [longest]
+    able = [Bounds(c, t) for c in {n.context for n in needed} for t in {n.target for n in needed}]
+
+    def total(of: list[Bounds]) -> float:
+        return sum(min(cost(b) for b in of if b.context >= n.context and b.target >= n.target) for n in needed)
+
+    for _ in range(BRANCHES - 1):
+        best = min(sorted(able), key=lambda extra: total([*chosen, extra]))
+        if total([*chosen, best]) == total(chosen):
+            break
+        chosen.append(best)
+    return tuple(sorted(chosen, key=cost))
+
+
+@functools.lru_cache
+def _needed(config: MaskConfig, grid: tuple[int, int], batch: int) -> tuple[Bounds, ...]:
+    """What the first batches of some run need."""
+    one = jax.jit(lambda key, size: draw(config, grid, key, size, batch)[1::2])
+    found = [one(jax.random.key(index), sizes(config, grid, index)) for index in range(SAMPLES)]
+    return tuple(Bounds(int(context.max()), int(target)) for context, target in found)
 
 
 def uniforms(index: int) -> tuple[float, float]:
@@ -110,7 +153,7 @@ def multiblock(config: MaskConfig, grid: tuple[int, int], size: jax.Array, posit
     blocks = rectangles(corners, size[0], grid)
     contexts = jnp.stack([_context(config, grid, size, positions, blocks, e) for e in range(config.contexts)], 1)
     bound = bounds(config, grid)
-    context, count = truncated(contexts, config.group, widths(config, grid)[-1])
+    context, count = truncated(contexts, config.group, cap(config, grid))
     return Masks(context, count, rectangle_patches(corners, size[0], grid, bound.target), size[0, 0] * size[0, 1])
 
 
@@ -173,7 +216,7 @@ def truncated(chosen: jax.Array, group: int, length: int) -> tuple[jax.Array, ja
 def _block(config: MaskConfig, grid: tuple[int, int], size: jax.Array, positions: Draw) -> Masks:
     """One target block; the context is all the rest."""
     corners = positions(0, jnp.int32(0))[:, None]
-    context, count = truncated(~rectangles(corners, size[0], grid), config.group, widths(config, grid)[-1])
+    context, count = truncated(~rectangles(corners, size[0], grid), config.group, cap(config, grid))
     length = bounds(config, grid).target
     return Masks(context, count, rectangle_patches(corners, size[0], grid, length), size[0, 0] * size[0, 1])
 

@@ -117,13 +117,13 @@ def predict(params: Params, config: ModelConfig, grid: tuple[int, int], context:
 
     Every target is predicted by itself, all in one batch; targets do not see one another.
     """
-    compute, length, asked = compute_of(config), context.shape[2], masks.target.shape[-1]
+    compute, asked = compute_of(config), masks.target.shape[-1]
     tokens = predictor_tokens(params, config, grid, context, masks)
     pairs = tokens.shape[:3]
     real = jnp.broadcast_to(jnp.arange(asked) < masks.target_count, (len(context), asked))
     valid = jnp.concatenate([context_valid(masks), real], -1)
     valid = jnp.repeat(valid, pairs[1] * pairs[2], 0)
     x = tokens.reshape(-1, *tokens.shape[3:])
-    x = vit.blocks(vit.under(params, "blocks"), x, config.heads, valid, compute)[:, length:]
+    x = vit.blocks(vit.under(params, "blocks"), x, config.heads, valid, compute, asked)
     x = vit.layer_norm(x, params["norm/scale"], params["norm/offset"])
     return vit.linear(x, params["out/kernel"], params["out/bias"], compute).reshape(*pairs, asked, -1)

@@ -25,6 +25,8 @@ class Program:
             # One seed after the other: on CPUs products of all seeds at once are slower than so many single ones.
             how = "map" if platform == "cpu" and mesh is None else "vmap"
         self._each = partial(over_seeds, how="unroll" if len(seeds) == 1 else how)
+        batch = config.optim.batch * len(seeds)
+        self.branches = masks.branches(config.mask, config.grid, batch, self._cost)
         self.state_sharding = None
         if mesh is not None:
             shapes = self._shapes()
@@ -57,18 +59,29 @@ class Program:
     ) -> tuple[State, dict[str, jax.Array]]:
         """Update number `index` of every seed: states, metrics `[S]`. To be jitted, with the state donated."""
         drawn = self.draw(now, index)
-        widths = masks.widths(self.config.mask, self.config.grid)
+        branches = [partial(self.step_at, lengths, state, images, now, drawn) for lengths in self.branches]
+        return lax.switch(self.branch(drawn), branches) if len(branches) > 1 else branches[0]()
 
-        def at(width: int) -> tuple[State, dict[str, jax.Array]]:
-            cut = drawn._replace(context=drawn.context[..., :width])
-            one = lambda state, images, drawn: algorithm.update(state, self.config, images, drawn, now)  # noqa: E731
-            return self._each(one)(state, images, cut)
+    def branch(self, drawn: masks.Masks) -> jax.Array:
+        """Number of the cheapest branch that holds the masks of all seeds."""
+        context, target = drawn.context_count.max(), drawn.target_count.max()
+        fits = [(context <= lengths.context) & (target <= lengths.target) for lengths in self.branches]
+        return jnp.argmax(jnp.stack(fits))
 
-        if len(widths) == 1:
-            return at(widths[0])
-        # Padding is work for nothing: the narrowest program that holds the longest context of all.
-        branch = jnp.searchsorted(jnp.array(widths), drawn.context_count.max())
-        return lax.switch(branch, [partial(at, width) for width in widths])
+    def step_at(
+        self, lengths: masks.Bounds, state: State, images: jax.Array, now: Moment, drawn: masks.Masks
+    ) -> tuple[State, dict[str, jax.Array]]:
+        """The update with masks padded to given lengths, which must hold them."""
+        cut = drawn._replace(context=drawn.context[..., : lengths.context], target=drawn.target[..., : lengths.target])
+        one = lambda state, images, drawn: algorithm.update(state, self.config, images, drawn, now)  # noqa: E731
+        return self._each(one)(state, images, cut)
+
+    def _cost(self, lengths: masks.Bounds) -> float:
+        """Multiplications by kernels for one image, without what does not depend on the lengths."""
+        model, contexts = self.config.model, self.config.mask.contexts
+        encoder = model.depth * model.width * (4 * model.width + 2 * model.hidden)
+        predictor = self.config.mask.targets * model.predictor_depth * 12 * model.predictor_width**2
+        return contexts * (encoder * lengths.context + predictor * sum(lengths))
 
     def compiled(self, per_epoch: int) -> Any:
         """`step`, compiled: called as `f(state, images, now, index)`."""

@@ -5,6 +5,7 @@ generators back: exact resume plays the episode again from its seed (`PythonVect
 """
 
 import os
+import signal
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -118,7 +119,12 @@ class DoomEnv:
         game.set_episode_start_time(settings.start_tic)
         game.set_episode_timeout(0)
         game.set_seed(0)
+        # Ctrl-C reaches the game's process too, which would end before the run has kept its last step. A process
+        # inherits the blocked signals of the thread that starts it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             game.init()
         except Exception as error:
             raise RunError(f"VizDoom does not start here: {type(error).__name__}: {error}") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

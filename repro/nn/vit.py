@@ -92,20 +92,52 @@ def under(params: Mapping[str, Any], scope: str) -> Params:
 
 def layer_norm(x: jax.Array, scale: jax.Array | None = None, offset: jax.Array | None = None, eps: float = 1e-6) -> Any:
     """(x - mean) / sqrt(variance + eps) * scale + offset over the last axis, in float32."""
-    y = x.astype(jnp.float32)
-    y = y - y.mean(-1, keepdims=True)
-    y = y * lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + eps)
+    y = _normed(x.astype(jnp.float32), eps)
     return y if scale is None or offset is None else y * scale + offset
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _normed(x: jax.Array, eps: float) -> jax.Array:
+    return _norm_forward(x, eps)[0]
+
+
+def _norm_forward(x: jax.Array, eps: float) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    centred = x - x.mean(-1, keepdims=True)
+    rate = lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + eps)
+    return centred * rate, (centred * rate, rate)
+
+
+def _norm_backward(eps: float, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
+    y, rate = saved
+    return (rate * (g - g.mean(-1, keepdims=True) - y * (g * y).mean(-1, keepdims=True)),)
+
+
+_normed.defvjp(_norm_forward, _norm_backward)
 
 
 def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, compute: Compute) -> jax.Array:
     """`[..., i] -> [..., o]` as one product of two matrices."""
     flat = x.reshape(-1, x.shape[-1])
     if compute.factors == compute.products:
-        y = flat.astype(compute.factors) @ kernel.astype(compute.factors)
+        y = product(flat.astype(compute.factors), kernel.astype(compute.factors))
     else:
         y = short_product(flat, kernel)
     return y.reshape(*x.shape[:-1], -1) + bias.astype(compute.products)
+
+
+@jax.custom_vjp
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`[m, i] @ [i, o]`. In the gradient of x the kernel is turned over first: on CPUs a product with the rows of both
+    factors takes half as long again."""
+    return x @ kernel
+
+
+def _backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    return g @ laid_out(kernel.T), x.T @ g
+
+
+product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _backward)
 
 
 @jax.custom_vjp
@@ -115,50 +147,92 @@ def short_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.matmul(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
 
 
-def _short_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _short_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    return short_product(gradient, kernel.T), x.T @ gradient
+    return short_product(g, laid_out(kernel.T)), x.T @ g
 
 
 short_product.defvjp(lambda x, kernel: (short_product(x, kernel), (x, kernel)), _short_backward)
 
 
+@jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
-    """x (1 + erf(x / sqrt 2)) / 2, in float32; JAX's own goes through erfc, which takes twice as long on CPUs."""
+    """x (1 + erf(x / sqrt 2)) / 2, in float32; JAX's own goes through erfc, which takes twice as long on CPUs. Of all
+    that the gradient needs only x is kept."""
     y = x.astype(jnp.float32)
-    return (0.5 * y * (1 + lax.erf(y * math.sqrt(0.5)))).astype(x.dtype)
+    return (y * _normal_cdf(y)).astype(x.dtype)
+
+
+def _normal_cdf(y: jax.Array) -> jax.Array:
+    return 0.5 * (1 + lax.erf(y * math.sqrt(0.5)))
+
+
+def _gelu_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
+    y = laid_out(x).astype(jnp.float32)  # or the forward pass would keep its error function for this
+    slope = _normal_cdf(y) + y * jnp.exp(-0.5 * jnp.square(y)) * (1 / math.sqrt(2 * math.pi))
+    return ((g.astype(jnp.float32) * slope).astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
 def laid_out(x: jax.Array) -> jax.Array:
-    """`x` in memory as its axes say: CPUs would rather run products of badly laid out arrays, which are slow."""
+    """`x` in memory as its axes say, and its gradient too: CPUs would rather run products of badly laid out arrays,
+    which are slow."""
     return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=lambda x: x)
 
 
+def heads_apart(x: jax.Array) -> jax.Array:
+    """`[B, n, A, d]` as `[B A, n, d]`: CPUs run products over one leading axis twice as fast as over two."""
+    batch, tokens, heads, width = x.shape
+    return laid_out(x.swapaxes(1, 2)).reshape(batch * heads, tokens, width)
+
+
 def scores(q: jax.Array, k: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """Attention probabilities of queries and keys `[B, n, A, d]`: float32 `[B, A, n, n]`."""
-    scaled = laid_out((q * (1 / math.sqrt(q.shape[-1]))).swapaxes(1, 2))
-    logits = jnp.matmul(scaled, laid_out(k.transpose(0, 2, 3, 1)), preferred_element_type=jnp.float32)
+    """Attention probabilities of queries `[B, m, A, d]` and keys `[B, n, A, d]`: float32 `[B, A, m, n]`."""
+    scaled = heads_apart(q * (1 / math.sqrt(q.shape[-1])))
+    logits = jnp.einsum("bmd,bnd->bmn", scaled, heads_apart(k), preferred_element_type=jnp.float32)
+    logits = logits.reshape(len(q), q.shape[2], q.shape[1], k.shape[1])
     if valid is not None:
         logits = jnp.where(valid[:, None, None], logits, jnp.finfo(jnp.float32).min)
     return jax.nn.softmax(logits, -1)
 
 
-def queries_keys_values(p: Mapping[str, Any], x: jax.Array, heads: int, compute: Compute) -> jax.Array:
-    """q, k, v of normed tokens `[B, n, D]`: `[3, B, n, A, d]`."""
-    qkv = linear(x, p["qkv/kernel"], p["qkv/bias"], compute)
-    return jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, heads, -1), 2, 0)
+def queries_keys_values(
+    p: Mapping[str, Any], x: jax.Array, heads: int, compute: Compute, last: int | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """q, k, v of normed tokens `[B, n, D]`: `[B, n, A, d]` each, q of the `last` tokens alone."""
+
+    def parts(x: jax.Array, first: int, count: int) -> list[jax.Array]:
+        width = x.shape[-1]
+        columns = slice(first * width, (first + count) * width)
+        y = laid_out(linear(x, p["qkv/kernel"][:, columns], p["qkv/bias"][columns], compute))
+        y = y.reshape(*x.shape[:-1], count, heads, -1)
+        return [part.squeeze(-3) for part in jnp.split(y, count, -3)]
+
+    q, k, v = parts(x, 0, 3) if last is None else (*parts(x[:, -last:], 0, 1), *parts(x, 1, 2))
+    return q, k, v
 
 
-def attention(p: Mapping[str, Any], x: jax.Array, heads: int, valid: jax.Array | None, compute: Compute) -> jax.Array:
-    """Self-attention with its output projection: `[B, n, D]` -> `[B, n, D]`."""
-    q, k, v = queries_keys_values(p, x, heads, compute)
+def attention(
+    p: Mapping[str, Any],
+    x: jax.Array,
+    heads: int,
+    valid: jax.Array | None,
+    compute: Compute,
+    last: int | None = None,
+) -> jax.Array:
+    """Self-attention with its output projection: `[B, n, D]` -> `[B, n or last, D]`."""
+    q, k, v = queries_keys_values(p, x, heads, compute, last)
     if compute.fused_attention:
         mask = None if valid is None else valid[:, None, None]
         mixed = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
     else:
         weights = scores(q, k, valid).astype(compute.products)
-        mixed = laid_out(weights @ laid_out(v.swapaxes(1, 2))).swapaxes(1, 2)
-    return linear(mixed.reshape(x.shape), p["proj/kernel"], p["proj/bias"], compute)
+        mixed = weights.reshape(-1, *weights.shape[2:]) @ heads_apart(v)
+        mixed = laid_out(mixed.reshape(len(x), heads, *mixed.shape[1:])).swapaxes(1, 2)
+    mixed = laid_out(mixed.reshape(len(x), -1, x.shape[-1]))
+    return linear(mixed, p["proj/kernel"], p["proj/bias"], compute)
 
 
 def mlp(p: Mapping[str, Any], x: jax.Array, compute: Compute) -> jax.Array:
@@ -167,20 +241,37 @@ def mlp(p: Mapping[str, Any], x: jax.Array, compute: Compute) -> jax.Array:
     return linear(hidden, p["fc2/kernel"], p["fc2/bias"], compute)
 
 
-def block(p: Mapping[str, Any], x: jax.Array, heads: int, valid: jax.Array | None, compute: Compute) -> jax.Array:
-    """x + attention(norm(x)), then x + mlp(norm(x)); float32 `[B, n, D]`."""
-    x = x + attention(p, layer_norm(x, p["norm1/scale"], p["norm1/offset"]), heads, valid, compute)
+def block(
+    p: Mapping[str, Any],
+    x: jax.Array,
+    heads: int,
+    valid: jax.Array | None,
+    compute: Compute,
+    last: int | None = None,
+) -> jax.Array:
+    """x + attention(norm(x)), then x + mlp(norm(x)); float32 `[B, n or last, D]`."""
+    mixed = attention(p, layer_norm(x, p["norm1/scale"], p["norm1/offset"]), heads, valid, compute, last)
+    x = (x if last is None else x[:, -last:]) + mixed
     return x + mlp(p, layer_norm(x, p["norm2/scale"], p["norm2/offset"]), compute)
 
 
 def blocks(
-    stacked: Mapping[str, Any], x: jax.Array, heads: int, valid: jax.Array | None, compute: Compute
+    stacked: Mapping[str, Any],
+    x: jax.Array,
+    heads: int,
+    valid: jax.Array | None,
+    compute: Compute,
+    last: int | None = None,
 ) -> jax.Array:
-    """All stacked blocks, one after the other."""
+    """All stacked blocks, one after the other; with `last` only so many last tokens come out, and the last block does
+    no work for the others."""
     step: Callable[..., Any] = functools.partial(block, heads=heads, valid=valid, compute=compute)
+    final: Callable[..., Any] = functools.partial(step, last=last)
     if compute.remat:
-        step = jax.checkpoint(step)
-    return lax.scan(lambda x, p: (step(p, x), None), x, dict(stacked), unroll=compute.unroll or True)[0]
+        step, final = jax.checkpoint(step), jax.checkpoint(final)
+    whole = dict(stacked) if last is None else {name: p[:-1] for name, p in stacked.items()}
+    x = lax.scan(lambda x, p: (step(p, x), None), x, whole, unroll=compute.unroll or True)[0]
+    return x if last is None else final({name: p[-1] for name, p in stacked.items()}, x)
 
 
 def outputs(stacked: Mapping[str, Any], x: jax.Array, heads: int, compute: Compute) -> Iterator[jax.Array]:

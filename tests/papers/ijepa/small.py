@@ -14,7 +14,7 @@ def config(**of):
     base = replace(
         cpu("cifar10_linear", "cifar10"),
         model=MODEL,
-        mask=MaskConfig(min_keep=4, group=4),
+        mask=MaskConfig(min_keep=4, group=4, widths=(49,)),  # the longest there can be, one branch
         optim=OptimConfig(batch=8, epochs=2, warmup_epochs=0.5, lr=3e-3),
         data=DataConfig("cifar10", size=32, crop_scale=(0.5, 1.0)),
         seeds=2,

@@ -56,8 +56,23 @@ def test_contexts_are_cut_to_the_shortest_of_their_group_from_the_top():
 
 def test_a_width_is_a_cap():
     config = replace(RELEASED, group=1, widths=(24, 32))
-    assert masks.widths(config, GRID) == (24, 32) and drawn(config).context.shape[-1] == 32
+    assert masks.cap(config, GRID) == 32 and drawn(config).context.shape[-1] == 32
     assert int(drawn(config).context_count.max()) <= 32
+
+
+def test_branches_hold_all_masks_and_save_most_of_the_padding():
+    cost = lambda lengths: lengths.context + 4 * sum(lengths)  # noqa: E731
+    found = masks.branches(RELEASED, GRID, 8, cost)
+    assert len(found) == masks.BRANCHES and list(found) == sorted(found, key=cost)
+    assert found[-1] == masks.bounds(RELEASED, GRID)
+    needed, paid = [], []
+    for index in range(1_000, 1_020):  # not those that the lengths were chosen by
+        some = drawn(RELEASED, index=index)
+        need = masks.Bounds(int(some.context_count.max()), int(some.target_count))
+        fits = [cost(b) for b in found if b.context >= need.context and b.target >= need.target]
+        needed.append(cost(need))
+        paid.append(min(fits))
+    assert sum(needed) < sum(paid) < 1.25 * sum(needed) < cost(found[-1]) * len(needed) / 1.5
 
 
 @pytest.mark.parametrize("name", ["block", "random", "raster"])

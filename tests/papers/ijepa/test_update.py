@@ -143,8 +143,13 @@ def test_two_parts_of_a_batch_give_the_gradient_of_the_whole():
     same(essence(whole), essence(parts), 2e-5)
 
 
-def test_a_narrower_branch_gives_the_same_update():
-    several = replace(ONE, mask=replace(ONE.mask, widths=(8, 16, 24, 49)))
+@pytest.mark.parametrize("widths", [(8, 16, 24, 49), ()])
+def test_a_narrower_branch_gives_the_same_update(widths, monkeypatch):
+    monkeypatch.setattr(masks, "BRANCHES", 3)
+    several = replace(ONE, mask=replace(ONE.mask, widths=widths))
+    program = Program(several, [0])
+    taken = program.branches[int(program.branch(jax.tree.map(lambda x: x[None], masks_of(several))))]
+    assert len(program.branches) >= 3 and sum(taken) < sum(program.branches[-1])
     same(essence(step(ONE)), essence(step(several)), 2e-5)
 
 

@@ -1,7 +1,10 @@
 """Take Cover: seeds, resume, the game of 2018 by its settings, ends."""
 
+import os
+import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,3 +141,25 @@ def test_wrong_settings_and_missing_package_are_one_line(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "vizdoom", None)
     with pytest.raises(UsageError, match=r"needs the package vizdoom; run: pip install -e \.\[vizdoom\]"):
         make("vizdoom_takecover", "take_cover", [0])
+
+
+def games() -> set[int]:
+    """Processes of games that this one has started."""
+    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return {int(number) for file in children for number in file.read_text().split()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_leaves_the_game_running(number) -> None:
+    before = games()
+    env = make("vizdoom_takecover", "take_cover", [5], FAST)
+    started = games() - before
+    try:
+        env.reset()
+        assert len(started) == 1
+        os.kill(started.pop(), number)
+        assert len(play(env, actions(20))) == 20
+    finally:
+        env.close()
+    assert games() <= before
