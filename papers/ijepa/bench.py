@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from papers.ijepa import algorithm, jobs
+from papers.ijepa import algorithm, jobs, masks
 from papers.ijepa.config import Config
 from papers.ijepa.program import Program
 from repro.data.images import Files, ImageSet
@@ -95,11 +95,15 @@ def _crops(config: Config, seconds: float) -> Part:
 
 
 def compiled(config: Config, devices: list[Any]) -> tuple[Any, list[int], dict[str, tuple[Any, Any]]]:
-    """For `repro bench ijepa --target`: the mesh over devices that need not be here, the batch, and the update with the
-    shapes of its arguments."""
+    """For `repro bench ijepa --target`: the mesh over devices that need not be here, the batch, and the update in the
+    branch that most batches take, with the shapes of its arguments."""
     # Fused attention needs cuDNN, which is not here without a GPU.
     config = replace(config, model=replace(config.model, fused_attention=False))
     seeds = list(range(config.first_seed, config.first_seed + config.seeds))
     mesh = meshes.make(1, len(devices), config.optim.batch, devices)
     program = Program(config, seeds, mesh, devices[0].platform)
-    return mesh, [config.optim.batch], {"update": (program.jitted(), program.arguments(PER_EPOCH))}
+    count = config.optim.batch * len(seeds)
+    usual = masks.usual(program.branches, config.mask, config.grid, count)
+    program.branches = (usual,)
+    name = f"update with contexts of {usual.context} and targets of {usual.target} patches"
+    return mesh, [config.optim.batch], {name: (program.jitted(), program.arguments(PER_EPOCH))}

@@ -5,6 +5,7 @@ compiled step: lists of patches are padded, counts say how many entries are real
 an image, N patches.
 """
 
+import collections
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -98,6 +99,19 @@ def branches(
             break
         chosen.append(best)
     return tuple(sorted(chosen, key=cost))
+
+
+def usual(branches: tuple[Bounds, ...], config: MaskConfig, grid: tuple[int, int], batch: int) -> Bounds:
+    """The branch that most batches take."""
+    if len(branches) == 1:
+        return branches[0]
+
+    def taken(need: Bounds) -> Bounds:
+        return next(
+            b for b in branches if b.context >= min(need.context, branches[-1].context) and b.target >= need.target
+        )
+
+    return collections.Counter(map(taken, _needed(config, grid, batch))).most_common(1)[0][0]
 
 
 @functools.lru_cache

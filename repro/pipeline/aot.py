@@ -283,10 +283,10 @@ def _measure(jitted: Callable[..., Any], arguments: Sequence[Any], chip: chips.C
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        used = re.search(r"Used ([\d.]+[KMG]) of ([\d.]+[KMG])", str(error))
-        if "RESOURCE_EXHAUSTED" not in str(error) or used is None:
+        short = too_large(str(error))
+        if short is None:
             raise
-        return found | {"fits": False, "needs": used.group(1), "usable": used.group(2)}
+        return found | {"fits": False, "needs": short[0], "usable": short[1]}
     found["compile_seconds"] = round(time.monotonic() - begin, 1)
     memory = compiled.memory_analysis()
     parts = {
@@ -315,6 +315,14 @@ def _measure(jitted: Callable[..., Any], arguments: Sequence[Any], chip: chips.C
         "estimate_seconds": estimate,
         "optimal_seconds": (compiled.cost_analysis() or {}).get("optimal_seconds"),
     }
+
+
+def too_large(message: str) -> tuple[str, str] | None:
+    """What a program needs and what a chip has, from the compiler's refusal ("29.33G", "15.75G"); None if it is about
+    something else."""
+    wordings = (r"Used ([\d.]+[KMG]) of ([\d.]+[KMG])", r"\(([\d.]+[KMG])\) exceeds available HBM \(([\d.]+[KMG])\)")
+    found = [m for m in (re.search(wording, message) for wording in wordings) if m]
+    return (found[0].group(1), found[0].group(2)) if found and "RESOURCE_EXHAUSTED" in message else None
 
 
 def host_callbacks(lowered: str) -> int:

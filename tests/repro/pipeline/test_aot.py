@@ -206,3 +206,19 @@ def test_dreamerv3_compiles_for_a_chip_that_is_not_here(target, count):
     assert bool(learn["collectives_per_chip"].get("all-reduce")) == (count > 1)
     assert (learn["estimate_seconds"] is None) == (target == "h100")
     assert "nothing was measured" in aot.render(found)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.1G of 15.7G hbm.", ("20.1G", "15.7G")),
+        (
+            "RESOURCE_EXHAUSTED: memory required for HLO temporaries (29.33G) exceeds available HBM (15.75G).",
+            ("29.33G", "15.75G"),
+        ),
+        ("RESOURCE_EXHAUSTED: no file descriptors left", None),
+        ("INVALID_ARGUMENT: Used 20.1G of 15.7G", None),
+    ],
+)
+def test_a_refusal_for_want_of_memory_is_told_from_others(message, expected):
+    assert aot.too_large(message) == expected
