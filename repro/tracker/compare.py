@@ -130,7 +130,7 @@ def judge(table: PublishedTable, key: tuple[str, str, str, str], one: Group | No
     ours = bounds.clip(one.estimate(), suite, task, metric) if one else None
     if declared.get("verdict") is False:
         target = targets.estimate(table, row) if row else None
-        label: Label = "not judged" if one else "untested"
+        label: Label = "not judged" if one or declared.get("cited") else "untested"
         return Verdict(label, declared.get("note", ""), ours=ours, published=target, changed=one.changed if one else {})
     if "low" in declared or "high" in declared:
         low, high = declared.get("low", -math.inf), declared.get("high", math.inf)
