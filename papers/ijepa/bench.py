@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from papers.ijepa import algorithm, jobs, masks
+from papers.ijepa import algorithm, jobs
 from papers.ijepa.config import Config
 from papers.ijepa.program import Program
 from repro.data.images import Files, ImageSet
@@ -101,9 +101,7 @@ def compiled(config: Config, devices: list[Any]) -> tuple[Any, list[int], dict[s
     config = replace(config, model=replace(config.model, fused_attention=False))
     seeds = list(range(config.first_seed, config.first_seed + config.seeds))
     mesh = meshes.make(1, len(devices), config.optim.batch, devices)
-    program = Program(config, seeds, mesh, devices[0].platform)
-    count = config.optim.batch * len(seeds)
-    usual = masks.usual(program.branches, config.mask, config.grid, count)
-    program.branches = (usual,)
-    name = f"update with contexts of {usual.context} and targets of {usual.target} patches"
+    program = Program(config, seeds, mesh, devices[0].platform).alone()
+    (lengths,) = program.branches
+    name = f"update with contexts of {lengths.context} and targets of {lengths.target} patches"
     return mesh, [config.optim.batch], {name: (program.jitted(), program.arguments(PER_EPOCH))}

@@ -47,6 +47,10 @@ class Bounds(NamedTuple):
     context: int
     target: int
 
+    def holds(self, context: Any, target: Any) -> Any:
+        """Whether lists of these lengths (numbers or arrays) fit."""
+        return (context <= self.context) & (target <= self.target)
+
 
 def bounds(config: MaskConfig, grid: tuple[int, int]) -> Bounds:
     """The most patches that a context and a target can have."""
@@ -91,7 +95,7 @@ def branches(
     able = [Bounds(c, t) for c in {n.context for n in needed} for t in {n.target for n in needed}]
 
     def total(of: list[Bounds]) -> float:
-        return sum(min(cost(b) for b in of if b.context >= n.context and b.target >= n.target) for n in needed)
+        return sum(min(cost(b) for b in of if b.holds(*n)) for n in needed)
 
     for _ in range(BRANCHES - 1):
         best = min(sorted(able), key=lambda extra: total([*chosen, extra]))
@@ -101,17 +105,12 @@ def branches(
     return tuple(sorted(chosen, key=cost))
 
 
-def usual(branches: tuple[Bounds, ...], config: MaskConfig, grid: tuple[int, int], batch: int) -> Bounds:
-    """The branch that most batches take."""
-    if len(branches) == 1:
-        return branches[0]
-
-    def taken(need: Bounds) -> Bounds:
-        return next(
-            b for b in branches if b.context >= min(need.context, branches[-1].context) and b.target >= need.target
-        )
-
-    return collections.Counter(map(taken, _needed(config, grid, batch))).most_common(1)[0][0]
+def usual(among: tuple[Bounds, ...], config: MaskConfig, grid: tuple[int, int], batch: int) -> Bounds:
+    """The one of `branches` that most batches take."""
+    if len(among) == 1:
+        return among[0]
+    taken = (next(b for b in among if b.holds(*need)) for need in _needed(config, grid, batch))
+    return collections.Counter(taken).most_common(1)[0][0]
 
 
 @functools.lru_cache

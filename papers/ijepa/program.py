@@ -65,8 +65,13 @@ class Program:
     def branch(self, drawn: masks.Masks) -> jax.Array:
         """Number of the cheapest branch that holds the masks of all seeds."""
         context, target = drawn.context_count.max(), drawn.target_count.max()
-        fits = [(context <= lengths.context) & (target <= lengths.target) for lengths in self.branches]
-        return jnp.argmax(jnp.stack(fits))
+        return jnp.argmax(jnp.stack([lengths.holds(context, target) for lengths in self.branches]))
+
+    def alone(self) -> "Program":
+        """Itself, with the branch that most batches take as its only one."""
+        config, batch = self.config, self.config.optim.batch * len(self.seeds)
+        self.branches = (masks.usual(self.branches, config.mask, config.grid, batch),)
+        return self
 
     def step_at(
         self, lengths: masks.Bounds, state: State, images: jax.Array, now: Moment, drawn: masks.Masks

@@ -104,7 +104,8 @@ def _normed(x: jax.Array, eps: float) -> jax.Array:
 def _norm_forward(x: jax.Array, eps: float) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     centred = x - x.mean(-1, keepdims=True)
     rate = lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + eps)
-    return centred * rate, (centred * rate, rate)
+    y = centred * rate
+    return y, (y, rate)
 
 
 def _norm_backward(eps: float, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:

@@ -77,3 +77,30 @@ def test_other_ways_to_compute_give_the_same_output_and_gradient(compute, tolera
 def test_outputs_end_where_blocks_end():
     *_, last = vit.outputs(PARAMS, TOKENS, 2, Compute())
     np.testing.assert_allclose(last, run(Compute()), atol=1e-5)
+
+
+@pytest.mark.parametrize("compute", [Compute(), Compute(remat=True)])
+def test_the_last_tokens_alone_are_those_of_all(compute):
+    valid = jnp.array([[1, 1, 0, 1, 1], [1, 1, 1, 1, 1]], bool)
+
+    def of(last):
+        loss = lambda p, x: jnp.square(vit.blocks(p, x, 2, valid, compute, last)[:, -2:]).sum()  # noqa: E731
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(PARAMS, TOKENS)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), of(2), of(None))
+
+
+def test_gradients_by_hand_are_those_of_the_plain_formulas():
+    def normed(x):
+        y = x - x.mean(-1, keepdims=True)
+        return y / jnp.sqrt(jnp.square(y).mean(-1, keepdims=True) + 1e-6)
+
+    kernel, weight = PARAMS["fc1/kernel"][0], jnp.cos(jnp.arange(8.0))
+    pairs = [
+        (vit.gelu, lambda x: jax.nn.gelu(x, approximate=False)),
+        (vit.layer_norm, normed),
+        (lambda x: vit.product(x[0], kernel)[:, :8], lambda x: (x[0] @ kernel)[:, :8]),
+    ]
+    for ours, plain in pairs:
+        found, expected = (jax.grad(lambda x, f=f: (f(x) * weight).sum())(TOKENS) for f in (ours, plain))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
