@@ -1,5 +1,6 @@
 """The compiled step: masks and update of all seeds, on one device or a mesh."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,9 @@ class Program:
     """Initial states and updates of the given seeds; states `[S, ...]`, images uint8 `[S, B, H, W, 3]`."""
 
     def __init__(self, config: Config, seeds: list[int], mesh: Mesh | None = None, platform: str = "cpu") -> None:
+        if len(seeds) > 1 and config.model.fused_attention:
+            # JAX's cuDNN attention cannot be vmapped with a mask that is the same for all heads.
+            config = replace(config, model=replace(config.model, fused_attention=False))
         self.config, self.seeds, self.mesh = config, seeds, mesh
         how = config.run.seeds_map
         if how == "auto":
@@ -27,6 +31,8 @@ class Program:
         self._each = partial(over_seeds, how="unroll" if len(seeds) == 1 else how)
         batch = config.optim.batch * len(seeds)
         self.branches = masks.branches(config.mask, config.grid, batch, self._cost)
+        if config.model.fused_attention:
+            self.branches = tuple(dict.fromkeys(masks.Bounds(*map(_eights, of)) for of in self.branches))
         self.state_sharding = None
         if mesh is not None:
             shapes = self._shapes()
@@ -77,7 +83,8 @@ class Program:
         self, lengths: masks.Bounds, state: State, images: jax.Array, now: Moment, drawn: masks.Masks
     ) -> tuple[State, dict[str, jax.Array]]:
         """The update with masks padded to given lengths, which must hold them."""
-        cut = drawn._replace(context=drawn.context[..., : lengths.context], target=drawn.target[..., : lengths.target])
+        context, target = _fitted(drawn.context, lengths.context), _fitted(drawn.target, lengths.target)
+        cut = drawn._replace(context=context, target=target)
         one = lambda state, images, drawn: algorithm.update(state, self.config, images, drawn, now)  # noqa: E731
         return self._each(one)(state, images, cut)
 
@@ -112,3 +119,14 @@ class Program:
         images = jax.ShapeDtypeStruct((*count, side, side, 3), jnp.uint8, sharding=split)
         now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), algorithm.moment(config, per_epoch, 0))
         return placed, images, now, jax.ShapeDtypeStruct((), jnp.int32)
+
+
+def _eights(length: int) -> int:
+    """What cuDNN's attention takes: whole rows of 16 bytes."""
+    return -(-length // 8) * 8
+
+
+def _fitted(lists: jax.Array, length: int) -> jax.Array:
+    """Lists `[..., n]` cut or filled up to `length`."""
+    more = max(0, length - lists.shape[-1])
+    return jnp.pad(lists[..., :length], [(0, 0)] * (lists.ndim - 1) + [(0, more)])

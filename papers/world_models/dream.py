@@ -84,6 +84,8 @@ class _Rows(NamedTuple):
     dream: DreamState
     controllers: jax.Array
     """Parameters of each roll-out's controller, `[B, P]`."""
+    temperature: jax.Array
+    """`[B, 1]`."""
     number: jax.Array
     """Place of its result."""
     alive: jax.Array
@@ -101,14 +103,17 @@ def lengths(
     key: jax.Array,
     max_steps: int,
 ) -> jax.Array:
-    """Length (= return) of one dreamed episode of every controller `[B, P]`: int32 `[B]`.
+    """Length (= return) of one dreamed episode of every controller `[B, P]`, all at one temperature or each at its own
+    `[B]`: int32 `[B]`.
 
     One program for a whole generation: all roll-outs are stepped together; once enough of them are over, the live
     ones are moved together and go on in smaller products.
     """
     count = len(controllers)
     dream, key = _begin(config, of, count, key)
-    rows = _Rows(dream, controllers, jnp.arange(count), jnp.ones(count, bool), jnp.zeros(count, jnp.int32))
+    temperatures = jnp.broadcast_to(temperature, count)[:, None]
+    alive, none = jnp.ones(count, bool), jnp.zeros(count, jnp.int32)
+    rows = _Rows(dream, controllers, temperatures, jnp.arange(count), alive, none)
 
     def one(i: jax.Array, loop: tuple[_Rows, jax.Array]) -> tuple[_Rows, jax.Array]:
         rows, now = loop
@@ -117,7 +122,7 @@ def lengths(
         uniform, normal = jax.random.uniform(of_uniform, shape), jax.random.normal(of_normal, shape)
         seen = controller.features(of_controller, rows.dream.latent, rows.dream.cell, rows.dream.hidden)
         action = controller.act(of_controller, rows.controllers, seen, config.action)
-        dream, done = step(params, config, rows.dream, action, temperature, uniform, normal)
+        dream, done = step(params, config, rows.dream, action, rows.temperature, uniform, normal)
         counted = rows.alive & (now < max_steps)
         return rows._replace(dream=dream, alive=rows.alive & ~done, length=rows.length + counted), now + 1
 

@@ -1,6 +1,6 @@
 """The stages of C at work: training by CMA-ES in the dream or in the real environment, and evaluation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +20,37 @@ EVALUATION_SEED = 1_000_000
 
 
 class TrainController(Job):
-    """CMA-ES. `evaluate(index, controllers [P, N], rollouts)` gives the return of every roll-out, `[P, rollouts]`."""
+    """CMA-ES, one controller for each of `labels`, trained side by side from the same random numbers."""
 
-    def __init__(self, config: Config, seed: int, of: Mapping[str, Any]) -> None:
-        self.config, self.seed = config, seed
+    def __init__(self, config: Config, seed: int, of: Mapping[str, Any], labels: Sequence[str] = ("",)) -> None:
+        self.config, self.seed, self.labels = config, seed, labels
         es = config.es
         parameters = controller.count(config.controller, config.rnn)
         constants = cma_es.constants(parameters, es.population)
-        best = jnp.zeros(parameters)
-        self.state = (cma_es.init(jnp.zeros(parameters), es.sigma), best, jnp.float32(-jnp.inf))
-        self.history: list[list[float]] = []
-        """Generation, mean, best and worst fitness of the population, sigma."""
-        self.evaluations: list[list[float]] = []
-        """Generation, mean return of the distribution's mean."""
+        one = (cma_es.init(jnp.zeros(parameters), es.sigma), jnp.zeros(parameters), jnp.float32(-jnp.inf))
+        self.state = jax.tree.map(lambda x: jnp.stack([x] * len(labels)), one)
+        """Of every controller: the distribution, the best mean evaluated so far and its score."""
+        self.history: list[np.ndarray] = []
+        """Of every generation `[labels, 5]`: its number, mean, best and worst fitness of the population, sigma."""
+        self.evaluations: list[np.ndarray] = []
+        """`[labels, 2]`: generation, mean return of the distribution's mean."""
 
-        def ask(state: cma_es.State) -> jax.Array:
-            key = key_of(seed, "act", state.generation)
-            return cma_es.ask(state, jax.random.normal(key, (es.population, parameters)))
+        def ask(states: cma_es.State) -> jax.Array:
+            key = key_of(seed, "act", states.generation[0])
+            normal = jax.random.normal(key, (es.population, parameters))
+            return jax.vmap(cma_es.ask, (0, None))(states, normal)
 
-        def tell(state: cma_es.State, candidates: jax.Array, returns: jax.Array) -> cma_es.State:
+        def tell(of: tuple[cma_es.State, jax.Array, jax.Array]) -> cma_es.State:
+            state, candidates, returns = of
             fitness = jnp.trunc(returns.mean(-1) * 10_000) / 10_000
             return cma_es.tell(state, constants, candidates, cost(candidates, fitness, es.weight_decay))
 
-        self.ask, self.tell = jax.jit(ask), jax.jit(tell)
+        # One after the other: vmapped, the eigendecompositions would be done in every generation.
+        self.ask, self.tell = jax.jit(ask), jax.jit(lambda *of: jax.lax.map(tell, of))
 
     def rollouts(self, controllers: jax.Array, each: int, key: jax.Array, number: int) -> jax.Array:
-        """Returns `[P, each]`."""
+        """Returns `[labels, P, each]` of controllers `[labels, P, N]`; `number` is the generation's, -1 for an
+        evaluation."""
         raise NotImplementedError
 
     def step(self, index: int) -> Mapping[str, Any]:
@@ -55,17 +60,17 @@ class TrainController(Job):
         returns = self.rollouts(controller.rounded(candidates), es.rollouts, key_of(self.seed, "sample", index), index)
         fitness = np.asarray(returns).mean(-1)
         state = self.tell(state, candidates, returns)
-        generation = index + 1
-        metrics = {"mean": fitness.mean(), "best": fitness.max(), "sigma": float(state.sigma)}
-        self.history.append([generation, fitness.mean(), fitness.max(), fitness.min(), float(state.sigma)])
+        generation, sigma = index + 1, np.asarray(state.sigma)
+        metrics = {"mean": fitness.mean(), "best": fitness.max(-1).mean(), "sigma": sigma.mean()}
+        number = np.full(len(self.labels), generation)
+        self.history.append(np.stack([number, fitness.mean(-1), fitness.max(-1), fitness.min(-1), sigma], -1))
         if generation % es.evaluate_every == 0 or generation == es.generations:
             mean = controller.rounded(state.mean)
-            found = self.rollouts(mean[None], es.evaluation_rollouts, key_of(self.seed, "evaluate"), -1)
-            value = float(np.asarray(found).mean())
-            self.evaluations.append([generation, value])
-            if value > float(score):
-                best, score = mean, jnp.float32(value)
-            metrics["evaluated"] = value
+            found = self.rollouts(mean[:, None], es.evaluation_rollouts, key_of(self.seed, "evaluate"), -1)
+            value = found.mean((1, 2))
+            self.evaluations.append(np.stack([number, value], -1))
+            best, score = jnp.where((value > score)[:, None], mean, best), jnp.maximum(score, value)
+            metrics["evaluated"] = value.mean()
         self.state = (state, best, score)
         return metrics
 
@@ -75,11 +80,16 @@ class TrainController(Job):
 
     def restore(self, loose: Mapping[str, np.ndarray]) -> None:
         """Undoes `loose`."""
-        self.history, self.evaluations = loose["history"].tolist(), loose["evaluations"].tolist()
+        self.history, self.evaluations = list(loose["history"]), list(loose["evaluations"])
 
     def write(self, folder: Path) -> None:
-        """The controller with the highest evaluation, and the history."""
-        save_arrays(folder, {"controller": self.state[1], "score": self.state[2], **self.loose()})
+        """Of every label the controller with the highest evaluation, and the history."""
+        arrays = {}
+        for i, label in enumerate(self.labels):
+            found = {"controller": self.state[1][i], "score": self.state[2][i]}
+            found |= {name: of[:, i] for name, of in self.loose().items()}
+            arrays |= {name + label: array for name, array in found.items()}
+        save_arrays(folder, arrays)
 
 
 def cost(candidates: jax.Array, fitness: jax.Array, weight_decay: float) -> jax.Array:
@@ -88,27 +98,34 @@ def cost(candidates: jax.Array, fitness: jax.Array, weight_decay: float) -> jax.
 
 
 class DreamController(TrainController):
-    """C trained in the dream."""
+    """C trained in the dream, at each of some temperatures."""
 
-    def __init__(self, config: Config, seed: int, of: Mapping[str, Any], temperature: float) -> None:
-        super().__init__(config, seed, of)
+    def __init__(
+        self,
+        config: Config,
+        seed: int,
+        of: Mapping[str, Any],
+        temperatures: Sequence[float],
+        labels: Sequence[str] = ("",),
+    ) -> None:
+        super().__init__(config, seed, of, labels)
         self.params = of["rnn"] if config.dream.products == "float32" else mdnrnn.rounded(of["rnn"])
-        self.starts, self.temperature = of["starts"], temperature
+        self.starts, self.temperatures = of["starts"], jnp.array(temperatures, jnp.float32)
 
     def rollouts(self, controllers: jax.Array, each: int, key: jax.Array, number: int) -> jax.Array:
-        """Lengths of dreamed episodes, the whole generation in one program."""
-        many = jnp.repeat(controllers, each, 0)
+        """Lengths of dreamed episodes, those of a generation at all temperatures in one program."""
+        temperatures, members, parameters = controllers.shape
         found = dream.lengths(
             self.params,
             self.config.rnn,
             self.config.controller,
             self.starts,
-            many,
-            jnp.float32(self.temperature),
+            jnp.repeat(controllers.reshape(-1, parameters), each, 0),
+            jnp.repeat(self.temperatures, members * each),
             key,
             self.config.dream.max_steps,
         )
-        return found.reshape(len(controllers), each).astype(jnp.float32)
+        return found.reshape(temperatures, members, each).astype(jnp.float32)
 
 
 class RealController(TrainController):
@@ -120,13 +137,14 @@ class RealController(TrainController):
 
     def rollouts(self, controllers: jax.Array, each: int, key: jax.Array, number: int) -> jax.Array:
         """Returns of real episodes; tracks differ between members and generations, those of evaluations are fixed."""
+        (controllers,) = controllers
         episodes = len(controllers) * each
         envs = min(self.config.es.envs, episodes)
         policy = ControllerPolicy(self.agent, controllers, envs, key, each)
         begin = 100_000 * (1 + self.seed) + (number + 1) * self.config.es.envs
         games = Games(self.config, episodes, envs, begin, policy)
         try:
-            return jnp.asarray(play(games), jnp.float32).reshape(len(controllers), each)
+            return jnp.asarray(play(games), jnp.float32).reshape(1, len(controllers), each)
         finally:
             games.env.close()
 
@@ -209,9 +227,9 @@ class DreamEvaluate(DreamEpisodes):
 
     def play(self) -> Any:
         """See `DreamEpisodes`."""
-        train = DreamController(self.config, self.seed, self.of, self.temperature)
+        train = DreamController(self.config, self.seed, self.of, [self.temperature])
         key = key_of(self.seed, "evaluate", 1)
-        return train.rollouts(jnp.asarray(self.of["controller"])[None], self.episodes, key, -1)[0]
+        return train.rollouts(jnp.asarray(self.of["controller"])[None, None], self.episodes, key, -1)[0, 0]
 
 
 class DreamRandom(DreamEpisodes):

@@ -230,14 +230,17 @@ class TrainRNN(Job):
         """`kept`: lengths and actions of the episodes; `series`: mu and logvar of all frames."""
         self.config, self.of, self.seed = config, config.rnn, seed
         of = self.of
-        self.mu, self.logvar = series["mu"], series["logvar"]
-        self.action = policies.for_model(config, kept["actions"].astype(np.float32))
+        action = policies.for_model(config, kept["actions"].astype(np.float32))
         self.lengths = kept["lengths"]
         self.first = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        restart = np.zeros(len(action), np.float32)
+        restart[self.first] = 1
+        # All frames stay on the device, where every update takes its own.
+        self.frames = jax.device_put((series["mu"], series["logvar"], action, restart))
         piece = of.batch * (of.length + 1)
-        self.per_epoch = len(self.mu) // piece if of.predict_restart else max(1, len(self.lengths) // of.batch)
+        self.per_epoch = len(action) // piece if of.predict_restart else max(1, len(self.lengths) // of.batch)
         if of.predict_restart and not self.per_epoch or not of.predict_restart and len(self.lengths) < of.batch:
-            have = f"{len(self.mu):,} frames in {len(self.lengths):,} episodes"
+            have = f"{len(action):,} frames in {len(self.lengths):,} episodes"
             raise RunError(f"{have} are too few for rnn.batch={of.batch} sequences of rnn.length={of.length}")
         if not of.predict_restart and self.lengths.min() <= of.length:
             raise RunError(f"rnn.length={of.length} must be less than an episode's {self.lengths.min()} frames")
@@ -247,9 +250,9 @@ class TrainRNN(Job):
         self.epoch = -1
         self.order: np.ndarray = np.zeros(0, np.int64)
 
-        def update(state: Any, data: Any, number: jax.Array) -> Any:
+        def update(state: Any, frames: Any, rows: jax.Array, number: jax.Array) -> Any:
             params, moments, carried = state
-            mu, logvar, action, restart = data
+            mu, logvar, action, restart = (x[rows.T] for x in frames)
             carried = jax.tree.map(lambda x: jnp.where(number % self.per_epoch == 0, 0.0, x), carried)
             normal = jax.random.normal(key_of(seed, "learn", number + 2**30), mu.shape)
             latent = vae.sample(mu.astype(jnp.float32), logvar.astype(jnp.float32), normal)
@@ -272,10 +275,7 @@ class TrainRNN(Job):
         epoch, number = divmod(index, self.per_epoch)
         if epoch != self.epoch:
             self._shuffle(epoch)
-        rows = self.order[number]
-        data = [x[rows].swapaxes(0, 1) for x in (self.mu, self.logvar, self.action)]
-        restart = np.isin(rows, self.first).astype(np.float32).swapaxes(0, 1)
-        self.state, metrics = self.update(self.state, (*data, restart), jnp.int32(index))
+        self.state, metrics = self.update(self.state, self.frames, self.order[number], jnp.int32(index))
         return metrics
 
     def _shuffle(self, epoch: int) -> None:

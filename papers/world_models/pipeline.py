@@ -2,7 +2,7 @@
 `measured`."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -136,38 +136,59 @@ def _given(config: Config, seed: int) -> list[Stage]:
 
 
 def _controllers(config: Config, seed: int, before: tuple[str, ...]) -> list[Stage]:
-    """C, for Take Cover at every temperature, each with its evaluations."""
+    """C; for Take Cover first at the main temperature, then at all those of the table together, each with its
+    evaluations."""
     settings = _settings(config, seed, "env", "controller", "es") | {"quantise": config.quantise}
-    stages = []
-    if config.doom:
-        of = _settings(config, seed, "env", "dream") | {"quantise": config.quantise}
-        of |= {"episodes": config.evaluation.episodes}
-        dreaming = partial(_dream_random, config, seed)
-        stages.append(Stage(f"seed{seed}/dream_random", of["episodes"], "episodes", of, dreaming, before))
-    for label, tau in zip(measured.labels(config), measured.temperatures(config), strict=True):
-        trained, of = f"seed{seed}/controller{label}", dict(settings)
-        if config.doom:
-            of["dream"] = configuration.to_json(config.dream) | {"temperature": tau, "table": None}
-        training = partial(_dream_training if config.doom else _real_training, config, seed, tau)
+    if not config.doom:
+        name, training = f"seed{seed}/controller", partial(_real_training, config, seed)
+        stage = Stage(name, config.es.generations, "generations", settings, training, before)
+        return [stage, *_evaluations(config, seed, "")]
+    of = _settings(config, seed, "env", "dream") | {"quantise": config.quantise}
+    of |= {"episodes": config.evaluation.episodes}
+    dreaming = partial(_dream_random, config, seed)
+    stages = [Stage(f"seed{seed}/dream_random", of["episodes"], "episodes", of, dreaming, before)]
+    every = dict(zip(measured.labels(config), measured.temperatures(config), strict=True))
+    main, *others = every
+    for labels in ((main,), tuple(others)):
+        if not labels:
+            continue
+        taus = [every[label] for label in labels]
+        one = labels == (main,)
+        told = {"temperature": taus[0], "table": None} if one else {"temperature": None, "table": taus}
+        of = settings | {"dream": configuration.to_json(config.dream) | told}
+        trained = f"seed{seed}/{controller_of(config, main if one else others[0])[0]}"
+        training = partial(_dream_training, config, seed, taus, [""] if one else labels)
         stages.append(Stage(trained, config.es.generations, "generations", of, training, before))
-        if config.doom:
-            of["episodes"] = episodes = config.evaluation.episodes
-            dreaming = partial(_dream_episodes, config, seed, tau, trained)
+        of["episodes"] = episodes = config.evaluation.episodes
+        for label in labels:
+            dreaming = partial(_dream_episodes, config, seed, label)
+            told = {"temperature": every[label], "table": None}
+            of = of | {"dream": configuration.to_json(config.dream) | told}
             stages.append(Stage(f"seed{seed}/dream{label}", episodes, "episodes", of, dreaming, (*before, trained)))
-        stages += _evaluations(config, seed, label)
+            stages += _evaluations(config, seed, label)
     return stages
 
 
-def _dream_training(config: Config, seed: int, tau: float, inputs: Inputs, scratch: Path) -> Job:
-    return evolve.DreamController(config, seed, models(config, inputs, seed), tau)
+def controller_of(config: Config, label: str) -> tuple[str, str]:
+    """Where the controller of a temperature is kept: stage and array."""
+    main = label == measured.labels(config)[0]
+    return (f"controller{label}", "controller") if main else ("controllers", f"controller{label}")
 
 
-def _real_training(config: Config, seed: int, tau: float, inputs: Inputs, scratch: Path) -> Job:
+def _dream_training(
+    config: Config, seed: int, taus: Sequence[float], labels: Sequence[str], inputs: Inputs, scratch: Path
+) -> Job:
+    return evolve.DreamController(config, seed, models(config, inputs, seed), taus, labels)
+
+
+def _real_training(config: Config, seed: int, inputs: Inputs, scratch: Path) -> Job:
     return evolve.RealController(config, seed, models(config, inputs, seed))
 
 
-def _dream_episodes(config: Config, seed: int, tau: float, trained: str, inputs: Inputs, scratch: Path) -> Job:
-    of = models(config, inputs, seed) | {"controller": inputs[trained].arrays()["controller"]}
+def _dream_episodes(config: Config, seed: int, label: str, inputs: Inputs, scratch: Path) -> Job:
+    stage, array = controller_of(config, label)
+    of = models(config, inputs, seed) | {"controller": inputs[f"seed{seed}/{stage}"].arrays()[array]}
+    tau = dict(zip(measured.labels(config), measured.temperatures(config), strict=True))[label]
     return evolve.DreamEvaluate(config, seed, config.evaluation.episodes, of, tau)
 
 
@@ -179,14 +200,15 @@ def _dream_random(config: Config, seed: int, inputs: Inputs, scratch: Path) -> J
 def _evaluations(config: Config, seed: int, label: str) -> list[Stage]:
     """The real environment: the controller by one or (the main one) both protocols, and once random actions."""
     settings = {"seed": seed, "env": configuration.to_json(config.env), "envs": config.evaluation.envs}
-    needs = tuple(f"seed{seed}/{name}" for name in ("vae", "rnn", f"controller{label}"))
+    trained, array = controller_of(config, label)
+    needs = tuple(f"seed{seed}/{name}" for name in ("vae", "rnn", trained))
     main = label == measured.labels(config)[0]
 
     def begin(episodes: int, inputs: Inputs, scratch: Path) -> Job:
         of = models(config, inputs, seed)
         envs = min(config.evaluation.envs, episodes)
         policy = real.ControllerPolicy(
-            real.Agent(config, of["vae"], of["rnn"]), inputs[needs[-1]].arrays()["controller"], envs,
+            real.Agent(config, of["vae"], of["rnn"]), inputs[needs[-1]].arrays()[array], envs,
             jobs.key_of(seed, "evaluate", 2),
         )  # fmt: skip
         return evolve.Evaluate(config, seed, episodes, policy)

@@ -226,7 +226,8 @@ def attention(
     """Self-attention with its output projection: `[B, n, D]` -> `[B, n or last, D]`."""
     q, k, v = queries_keys_values(p, x, heads, compute, last)
     if compute.fused_attention:
-        mask = None if valid is None else valid[:, None, None]
+        # cuDNN wants a mask for every query.
+        mask = None if valid is None else jnp.broadcast_to(valid[:, None, None], (len(x), 1, q.shape[1], k.shape[1]))
         mixed = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
     else:
         weights = scores(q, k, valid).astype(compute.products)

@@ -232,4 +232,5 @@ def test_stages_depend_on_nothing_they_do_not_use() -> None:
     config = paper(DOOM, "take_cover")
     names = [stage.name for stage in stages_of(config, 0)]
     assert names[:4] == ["seed0/collect", "seed0/vae", "seed0/encode", "seed0/rnn"]
-    assert sum("/controller" in name for name in names) == 5 and names.count("seed0/random") == 1
+    assert [name for name in names if "/controller" in name] == ["seed0/controller_tau1.15", "seed0/controllers"]
+    assert sum("/evaluate_tau" in name for name in names) == 5 and names.count("seed0/random") == 1
