@@ -43,6 +43,8 @@ class Run:
     quiet: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by phase; see `phase`."""
+    made_on: dict[str, Any] = field(default_factory=dict)
+    """Hardware of phases that may have been worked off elsewhere; the record names those that were."""
 
     def __post_init__(self) -> None:
         self.folder = _folder(self.paper.name, self.config, self.resume)
@@ -133,6 +135,12 @@ def record(run: Run, result: Result) -> dict[str, Any]:
     # A run longer than the paper's is scored where the paper's ended.
     scored = min(result.budget_used, result.budget_paper)
     ignored = (*IDENTITY, *run.paper.neutral)
+    hardware = platform.describe_hardware()
+    extra = dict(result.extra)
+    if elsewhere := {phase: of for phase, of in run.made_on.items() if of != hardware}:
+        extra["made_on"] = elsewhere
+    if result.pictures:
+        extra["pictures"] = list(result.pictures)
     return {
         "schema": 1,
         "paper": run.paper.name,
@@ -154,7 +162,7 @@ def record(run: Run, result: Result) -> dict[str, Any]:
         "config_hash": run.config_hash,
         "code": platform.code_version(),
         "versions": {**platform.versions(PACKAGES), **result.versions},
-        "hardware": platform.describe_hardware(),
+        "hardware": hardware,
         "seconds": {name: round(value, 2) for name, value in run.seconds.items()},
         "throughput": dict(result.throughput),
         "updates": result.updates,
@@ -162,7 +170,7 @@ def record(run: Run, result: Result) -> dict[str, Any]:
         "checkpoint_digest": result.checkpoint_digest,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": run.command,
-        "extra": {**result.extra, **({"pictures": list(result.pictures)} if result.pictures else {})},
+        "extra": extra,
     }
 
 

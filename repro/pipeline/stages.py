@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from repro import platform
 from repro.errors import RunError, UsageError
 from repro.pipeline.checkpoint import Checkpoints
 from repro.pipeline.log import Progress, duration
@@ -29,6 +30,8 @@ from repro.pipeline.run import Run
 MANIFEST = "manifest.json"
 SECONDS = "seconds"
 """File with the wall-clock seconds that a stage has taken so far, all starts together."""
+MADE_ON = "made_on.json"
+"""File with the hardware that a stage was finished on; an artefact may be taken from a run on another machine."""
 
 
 class Job:
@@ -109,7 +112,7 @@ def run_stages(
 
     With `run.resume` finished stages are taken and the interrupted one continues. `reuse` is the folder of another run:
     of its artefacts those are taken that were made with the same settings from the same inputs. The seconds that a
-    stage took, all starts together, are noted under its name without its folder. Raises `RunError` when a metric is not
+    stage took, all starts together, are noted under its name without its folder, as is the hardware. Raises `RunError` when a metric is not
     finite, an artefact is damaged or was made otherwise, the disk is full, or the process is told to stop (after a
     checkpoint).
     """
@@ -126,6 +129,8 @@ def run_stages(
         finished[stage.name] = load_artefact(home / "artefact", identity)
         phase = stage.name.rsplit("/", 1)[-1]
         run.seconds[phase] = run.seconds.get(phase, 0.0) + _seconds(home)
+        if (home / MADE_ON).is_file():
+            run.made_on[phase] = json.loads((home / MADE_ON).read_text())
     return finished
 
 
@@ -151,6 +156,8 @@ def _take_over(run: Run, name: str, home: Path, identity: Mapping[str, Any], reu
     home.mkdir(parents=True, exist_ok=True)
     shutil.copytree(other, home / "copying", dirs_exist_ok=True)
     (home / SECONDS).write_text(f"{_seconds(other.parent):.2f}")
+    if (other.parent / MADE_ON).is_file():
+        shutil.copy(other.parent / MADE_ON, home / MADE_ON)
     (home / "copying").rename(home / "artefact")
     run.log.say(f"{name}: taken from {reuse}")
     return True
@@ -252,6 +259,7 @@ class _Runner:
         for path in new.iterdir():
             _to_disk(path)
         self._note_seconds()
+        (self.home / MADE_ON).write_text(json.dumps(platform.describe_hardware()))
         new.rename(self.home / "artefact")
         self.run.log.say(f"{self.stage.name}: finished, artefact written ({duration(time.monotonic() - begin)})")
 
