@@ -1,4 +1,4 @@
-"""The compiled step: masks and update of all seeds, on one device or a mesh."""
+"""The compiled step: masks and update of all seeds, on one device or a mesh; on one CPU the host chooses its branch."""
 
 from dataclasses import replace
 from functools import partial
@@ -29,6 +29,7 @@ class Program:
             # One seed after the other: on CPUs products of all seeds at once are slower than so many single ones.
             how = "map" if platform == "cpu" and mesh is None else "vmap"
         self._each = partial(over_seeds, how="unroll" if len(seeds) == 1 else how)
+        self._host_chooses = platform == "cpu" and mesh is None
         batch = config.optim.batch * len(seeds)
         self.branches = masks.branches(config.mask, config.grid, batch, self._cost)
         if config.model.fused_attention:
@@ -96,8 +97,22 @@ class Program:
         return contexts * (encoder * lengths.context + predictor * sum(lengths))
 
     def compiled(self, per_epoch: int) -> Any:
-        """`step`, compiled: called as `f(state, images, now, index)`."""
+        """`step`, compiled: called as `f(state, images, now, index)`; the state is donated."""
+        if self._host_chooses and len(self.branches) > 1:
+            return self._host_chosen()
         return self.jitted().lower(*self.arguments(per_epoch)).compile()
+
+    def _host_chosen(self) -> Any:
+        """`step` with its branch chosen by the host; each branch is a program, compiled when it is first taken."""
+        # On CPUs an update inside of a switch takes up to 40 % longer; drawing the masks takes well below 1 ms.
+        draw, branch = jax.jit(self.draw), jax.jit(self.branch)
+        step_at = jax.jit(self.step_at, static_argnums=0, donate_argnums=1)
+
+        def step(state: State, images: jax.Array, now: Moment, index: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+            drawn = draw(now, index)
+            return step_at(self.branches[int(branch(drawn))], state, images, now, drawn)
+
+        return step
 
     def jitted(self) -> Any:
         """`step`, with the layout of its results fixed."""

@@ -153,6 +153,24 @@ def test_a_narrower_branch_gives_the_same_update(widths, monkeypatch):
     same(essence(step(ONE)), essence(step(several)), 2e-5)
 
 
+def test_the_host_takes_the_branches_of_the_switch_and_compiles_them_when_needed(monkeypatch):
+    program, traced, taken = Program(replace(ONE, mask=replace(ONE.mask, widths=(16, 49))), [0]), [], []
+    switched = program.jitted().lower(*program.arguments(6)).compile()
+    branch = jax.jit(lambda now, index: program.branch(program.draw(now, index)))
+    plain = program.step_at
+    monkeypatch.setattr(program, "step_at", lambda lengths, *of: traced.append(lengths) or plain(lengths, *of))
+    chosen = program.compiled(6)
+    state, other = program.init(), program.init()
+    for index in range(4):
+        now, number = algorithm.moment(ONE, 6, index), jnp.int32(index)
+        taken.append(program.branches[int(branch(now, number))])
+        state, metrics = switched(state, IMAGES, now, number)
+        other, of_other = chosen(other, IMAGES, now, number)
+        same(essence((state, metrics)), essence((other, of_other)))
+        assert traced == list(dict.fromkeys(taken))
+    assert len(traced) == 2
+
+
 @pytest.mark.parametrize("how", ["map", "vmap"])
 def test_seeds_together_equal_seeds_alone(how):
     together = step(replace(ONE, seeds=2, run=replace(ONE.run, seeds_map=how)), seeds=(0, 1))
