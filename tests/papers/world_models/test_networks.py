@@ -167,6 +167,19 @@ def test_each_controller_gets_its_own_result_back():
     assert (np.asarray(found)[ends] == 1).all() and (np.asarray(found)[~ends] > 1).all()
 
 
+def test_every_dream_can_have_its_own_temperature():
+    of, same = dreams(0.0, steps=30)
+    lengths = lambda tau: np.asarray(dream.lengths(*of, tau, jax.random.key(0), 30))  # noqa: E731
+    np.testing.assert_array_equal(lengths(jnp.full(300, 1.0)), same)
+    # Wide mixtures reach the end sooner than their means do: the two halves are those of the two temperatures.
+    hot = jnp.where(jnp.arange(300) % 2, 400.0, 1e-3)
+    halves = [lengths(hot)[i::2] for i in (0, 1)]
+    whole = [lengths(jnp.float32(tau)) for tau in (1e-3, 400.0)]
+    spread = max(x.std() for x in whole) / 150**0.5
+    assert abs(whole[0].mean() - whole[1].mean()) > 4 * spread
+    assert all(abs(half.mean() - both.mean()) < 4 * spread for half, both in zip(halves, whole, strict=True))
+
+
 # ---- C and the policies ---------------------------------------------------------------------------------------------
 
 

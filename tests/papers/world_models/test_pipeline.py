@@ -14,6 +14,7 @@ from papers.world_models import evolve, jobs, real
 from papers.world_models.config import CAR, DOOM, paper
 from papers.world_models.pipeline import stages_of
 from repro.cli import main
+from repro.config import override
 from repro.envs.base import EnvironmentInfo, Space
 from repro.envs.python_env import PythonVectorEnv, pack_random_state, unpack_random_state
 from repro.tracker import records
@@ -234,3 +235,40 @@ def test_stages_depend_on_nothing_they_do_not_use() -> None:
     assert names[:4] == ["seed0/collect", "seed0/vae", "seed0/encode", "seed0/rnn"]
     assert [name for name in names if "/controller" in name] == ["seed0/controller_tau1.15", "seed0/controllers"]
     assert sum("/evaluate_tau" in name for name in names) == 5 and names.count("seed0/random") == 1
+
+
+def test_the_weights_of_a_finished_run_score_as_they_did(tmp_path: Path) -> None:
+    one = ("--seeds", "1")
+    assert go(tmp_path / "trained", "take_cover", *one) == 0
+    stages = next((tmp_path / "cache").rglob("stages/seed0"))
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    for name, stage in (("vae", "vae"), ("rnn", "rnn"), ("controller", "controller_tau1.15")):
+        (weights / f"{name}.npz").write_bytes((stages / stage / "artefact" / "arrays.npz").read_bytes())
+    assert go(tmp_path / "given", "take_cover", *one, weights=weights) == 0
+    trained, given = found(tmp_path / "trained"), found(tmp_path / "given")
+    assert {method for _, method, _ in given} == {"world_models_released_controller", "random"}
+    for metric in ("episode_return", "episode_return_consecutive_rollouts"):
+        before = trained["take_cover", "world_models_tau1.15", metric]["episodes"][0]["return"]
+        assert given["take_cover", "world_models_released_controller", metric]["episodes"][0]["return"] == before
+
+
+class Quadratic(evolve.TrainController):
+    """The nearer the weights to a number of the label's own, the better."""
+
+    def rollouts(self, controllers: Any, each: int, key: Any, number: int) -> Any:
+        goals = np.array([float(label) for label in self.labels])[:, None, None]
+        return np.repeat(-np.square(np.asarray(controllers) - goals).sum(-1)[..., None], each, -1)
+
+
+def test_controllers_trained_side_by_side_are_those_trained_alone() -> None:
+    config = override(paper(DOOM, "take_cover"), ["latent=3", "rnn.hidden=4", "es.evaluate_every=2", "es.population=8"])
+    jobs_of = [Quadratic(config, 0, {}, labels) for labels in (["0.5", "-0.2"], ["0.5"], ["-0.2"])]
+    for job in jobs_of:
+        for index in range(12):
+            job.step(index)
+    (both, *alone), of = jobs_of, lambda job, i: (job.state[1][i], job.state[2][i], np.array(job.history)[:, i])
+    for i, job in enumerate(alone):
+        for x, y in zip(of(both, i), of(job, 0), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+    assert float(both.state[2][0]) > float(np.array(both.evaluations)[0, 0, 1])

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from repro import platform
 from repro.errors import RunError
 from repro.pipeline import stages
 from repro.pipeline.run import Run
@@ -148,7 +149,10 @@ def test_another_runs_artefacts_are_taken_where_they_fit(tmp_path: Path) -> None
     run, first = go(tmp_path / "a")
     seen: list[int] = []
     at = {i: lambda i=i: seen.append(i) for i in range(30)}
-    _, longer = go(tmp_path / "b", at, reuse=run.folder, steps=30)
+    (run.folder / "stages" / "first" / stages.MADE_ON).write_text('{"platform": "abacus"}')
+    second, longer = go(tmp_path / "b", at, reuse=run.folder, steps=30)
+    assert second.made_on["first"] == {"platform": "abacus"}
+    assert second.made_on["second"] == platform.describe_hardware()
     assert len(seen) == 30 and longer["total"] != first["total"]  # the first stage fits, the second is made anew
     other = Artefact(run.folder / "stages" / "first" / "artefact")
     assert other.digest == Artefact(next((tmp_path / "b").rglob("first/artefact"))).digest
