@@ -20,7 +20,7 @@ EVALUATION_SEED = 1_000_000
 
 
 class TrainController(Job):
-    """CMA-ES, one controller for each of `labels`, trained side by side from the same random numbers."""
+    """CMA-ES, one controller for each of `labels`, side by side and from the same random numbers."""
 
     def __init__(self, config: Config, seed: int, of: Mapping[str, Any], labels: Sequence[str] = ("",)) -> None:
         self.config, self.seed, self.labels = config, seed, labels
@@ -84,7 +84,7 @@ class TrainController(Job):
 
     def write(self, folder: Path) -> None:
         """Of every label the controller with the highest evaluation, and the history."""
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for i, label in enumerate(self.labels):
             found = {"controller": self.state[1][i], "score": self.state[2][i]}
             found |= {name: of[:, i] for name, of in self.loose().items()}

@@ -147,23 +147,21 @@ def _controllers(config: Config, seed: int, before: tuple[str, ...]) -> list[Sta
     of |= {"episodes": config.evaluation.episodes}
     dreaming = partial(_dream_random, config, seed)
     stages = [Stage(f"seed{seed}/dream_random", of["episodes"], "episodes", of, dreaming, before)]
-    every = dict(zip(measured.labels(config), measured.temperatures(config), strict=True))
-    main, *others = every
-    for labels in ((main,), tuple(others)):
-        if not labels:
-            continue
-        taus = [every[label] for label in labels]
-        one = labels == (main,)
-        told = {"temperature": taus[0], "table": None} if one else {"temperature": None, "table": taus}
+    tau_of = dict(zip(measured.labels(config), measured.temperatures(config), strict=True))
+    main, *others = tau_of
+    for labels in [[main], others] if others else [[main]]:
+        taus = [tau_of[label] for label in labels]
+        # What another run with the same main temperature and another table can take over.
+        told = {"temperature": None, "table": taus} if labels == others else {"temperature": taus[0], "table": None}
         of = settings | {"dream": configuration.to_json(config.dream) | told}
-        trained = f"seed{seed}/{controller_of(config, main if one else others[0])[0]}"
-        training = partial(_dream_training, config, seed, taus, [""] if one else labels)
+        trained = f"seed{seed}/{controller_of(config, labels[0])[0]}"
+        training = partial(_dream_training, config, seed, taus, labels if labels == others else [""])
         stages.append(Stage(trained, config.es.generations, "generations", of, training, before))
-        of["episodes"] = episodes = config.evaluation.episodes
         for label in labels:
+            told = {"temperature": tau_of[label], "table": None}
+            of = settings | {"dream": configuration.to_json(config.dream) | told}
+            of["episodes"] = episodes = config.evaluation.episodes
             dreaming = partial(_dream_episodes, config, seed, label)
-            told = {"temperature": every[label], "table": None}
-            of = of | {"dream": configuration.to_json(config.dream) | told}
             stages.append(Stage(f"seed{seed}/dream{label}", episodes, "episodes", of, dreaming, (*before, trained)))
             stages += _evaluations(config, seed, label)
     return stages
