@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from papers.ijepa import algorithm, losses, masks, networks
-from papers.ijepa.config import MaskConfig, paper
+from papers.ijepa.config import CIFAR10, MaskConfig, paper
 from papers.ijepa.program import Program
 from repro.data.transforms import normalise
 from repro.nn import vit
@@ -151,6 +151,34 @@ def test_a_narrower_branch_gives_the_same_update(widths, monkeypatch):
     taken = program.branches[int(program.branch(jax.tree.map(lambda x: x[None], masks_of(several))))]
     assert len(program.branches) >= 3 and sum(taken) < sum(program.branches[-1])
     same(essence(step(ONE)), essence(step(several)), 2e-5)
+
+
+def test_lists_longer_than_any_mask_change_nothing():
+    program = Program(ONE, [0])
+    now, number = algorithm.moment(ONE, 6, 1), jnp.int32(1)
+    drawn, update = program.draw(now, number), jax.jit(program.step_at, static_argnums=0)
+    longer = masks.Bounds(*(-(-of // 8) * 8 for of in program.branches[0]))
+    assert longer.context > drawn.context.shape[-1] and longer.target > drawn.target.shape[-1]
+    found = (update(of, program.init(), IMAGES, now, drawn) for of in (program.branches[0], longer))
+    same(*map(essence, found), 2e-5)
+
+
+def test_lengths_are_multiples_of_eight_where_attention_is_fused():
+    model = replace(ONE.model, fused_attention=True)
+    one, two = (Program(replace(ONE, model=model), seeds, None, "gpu") for seeds in ([0], [0, 1]))
+    assert all(of.context % 8 == of.target % 8 == 0 for of in one.branches)
+    assert all(any(b.holds(*of) for b in one.branches) for of in Program(ONE, [0]).branches)
+    # Several seeds are vmapped, which cuDNN's attention does not bear with a mask.
+    assert two.branches == Program(ONE, [0, 1]).branches and not two.config.model.fused_attention
+
+
+@pytest.mark.parametrize(
+    ("suite", "task", "fused"), [("imagenet1k_linear", "vit_l16", True), (CIFAR10, "cifar10", False)]
+)
+def test_attention_is_fused_where_there_are_many_patches(suite, task, fused):
+    config = paper(suite, task)
+    assert config.for_platform("gpu").model.fused_attention == fused
+    assert config.for_platform("gpu").model.compute_dtype == "bfloat16" and config.for_platform("cpu") == config
 
 
 def test_the_host_takes_the_branches_of_the_switch_and_compiles_them_when_needed(monkeypatch):
