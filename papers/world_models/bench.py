@@ -77,14 +77,14 @@ def _rnn_update(config: Config, seconds: float) -> Part:
 def _policy(config: Config, seconds: float) -> dict[str, Part]:
     params = vae.init(jax.random.key(0), config.vae), mdnrnn.init(jax.random.key(1), config.rnn)
     agent = real.Agent(config, *params)
-    weights = jnp.zeros(controller.count(config.controller, config.rnn))
+    weights, key = jnp.zeros(controller.count(config.controller, config.rnn)), jax.random.key(2)
     parts = {}
     for count in (1, config.es.envs):
         images = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), np.uint8)
         state, first = agent.start(count), np.zeros(count, bool)
 
         def act(images: Any = images, state: Any = state, first: Any = first) -> None:
-            jax.block_until_ready(agent(weights, state, images, first, jax.random.key(2)))
+            jax.block_until_ready(agent(weights, state, images, first, key, 0))
 
         what = f"{count} environments at once: V, C, M"
         parts[f"policy_{count}"] = Part(repeat(act, seconds, most=1_000), count, "frames", what)

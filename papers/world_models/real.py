@@ -24,16 +24,24 @@ class Agent:
         return mdnrnn.zero_state(self.config.rnn, count)
 
     def __call__(
-        self, controllers: Any, state: mdnrnn.State, images: np.ndarray, first: np.ndarray, key: jax.Array
+        self, controllers: Any, state: mdnrnn.State, images: np.ndarray, first: np.ndarray, key: jax.Array, step: int
     ) -> tuple[np.ndarray, mdnrnn.State]:
-        """Outputs of C `[N, A]` and the next LSTM state; `controllers` `[P]` or `[N, P]`, `first` `[N]` bool."""
-        action, state = self._step(self.params, controllers, state, images, first, key)
+        """Outputs of C `[N, A]` and the next LSTM state; `controllers` `[P]` or `[N, P]`, `first` `[N]` bool. z is
+        sampled with the numbers of `key` at `step`."""
+        action, state = self._step(self.params, controllers, state, images, first, key, np.uint32(step))
         return np.asarray(action), state
 
     def _decide(
-        self, params: Any, controllers: jax.Array, state: mdnrnn.State, images: jax.Array, first: jax.Array, key: Any
+        self,
+        params: Any,
+        controllers: jax.Array,
+        state: mdnrnn.State,
+        images: jax.Array,
+        first: jax.Array,
+        key: jax.Array,
+        step: jax.Array,
     ) -> tuple[jax.Array, mdnrnn.State]:
-        config = self.config
+        config, key = self.config, jax.random.fold_in(key, step)
         of_vae, of_rnn = params
         cell, hidden = (jnp.where(first[:, None], 0.0, x) for x in state)
         mu, logvar = vae.encode(of_vae, images.astype(jnp.float32) / 255)
@@ -105,8 +113,8 @@ class ControllerPolicy:
         used = self.controllers
         if self.each:
             used = used[np.minimum(episode // self.each, len(used) - 1)]
-        key = jax.random.fold_in(self.key, step)
-        action, self.state = self.agent(used, self.state, timestep.obs["image"], timestep.is_first, key)
+        image, first = timestep.obs["image"], timestep.is_first
+        action, self.state = self.agent(used, self.state, image, first, self.key, step)
         return action
 
 
