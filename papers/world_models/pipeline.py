@@ -149,19 +149,21 @@ def _controllers(config: Config, seed: int, before: tuple[str, ...]) -> list[Sta
     stages = [Stage(f"seed{seed}/dream_random", of["episodes"], "episodes", of, dreaming, before)]
     tau_of = dict(zip(measured.labels(config), measured.temperatures(config), strict=True))
     main, *others = tau_of
-    for labels in [[main], others] if others else [[main]]:
-        taus = [tau_of[label] for label in labels]
-        # What another run with the same main temperature and another table can take over.
-        told = {"temperature": None, "table": taus} if labels == others else {"temperature": taus[0], "table": None}
+    # The main one does not depend on the table: a run with another table can take it over.
+    alone: dict[str, Any] = {"temperature": tau_of[main], "table": None}
+    groups = [([main], [""], alone)]
+    if others:
+        groups.append((others, others, {"temperature": None, "table": [tau_of[label] for label in others]}))
+    for labels, suffixes, told in groups:
         of = settings | {"dream": configuration.to_json(config.dream) | told}
         trained = f"seed{seed}/{controller_of(config, labels[0])[0]}"
-        training = partial(_dream_training, config, seed, taus, labels if labels == others else [""])
+        training = partial(_dream_training, config, seed, [tau_of[label] for label in labels], suffixes)
         stages.append(Stage(trained, config.es.generations, "generations", of, training, before))
         for label in labels:
             told = {"temperature": tau_of[label], "table": None}
             of = settings | {"dream": configuration.to_json(config.dream) | told}
             of["episodes"] = episodes = config.evaluation.episodes
-            dreaming = partial(_dream_episodes, config, seed, label)
+            dreaming = partial(_dream_episodes, config, seed, label, tau_of[label])
             stages.append(Stage(f"seed{seed}/dream{label}", episodes, "episodes", of, dreaming, (*before, trained)))
             stages += _evaluations(config, seed, label)
     return stages
@@ -174,19 +176,18 @@ def controller_of(config: Config, label: str) -> tuple[str, str]:
 
 
 def _dream_training(
-    config: Config, seed: int, taus: Sequence[float], labels: Sequence[str], inputs: Inputs, scratch: Path
+    config: Config, seed: int, taus: Sequence[float], suffixes: Sequence[str], inputs: Inputs, scratch: Path
 ) -> Job:
-    return evolve.DreamController(config, seed, models(config, inputs, seed), taus, labels)
+    return evolve.DreamController(config, seed, models(config, inputs, seed), taus, suffixes)
 
 
 def _real_training(config: Config, seed: int, inputs: Inputs, scratch: Path) -> Job:
     return evolve.RealController(config, seed, models(config, inputs, seed))
 
 
-def _dream_episodes(config: Config, seed: int, label: str, inputs: Inputs, scratch: Path) -> Job:
+def _dream_episodes(config: Config, seed: int, label: str, tau: float, inputs: Inputs, scratch: Path) -> Job:
     stage, array = controller_of(config, label)
     of = models(config, inputs, seed) | {"controller": inputs[f"seed{seed}/{stage}"].arrays()[array]}
-    tau = dict(zip(measured.labels(config), measured.temperatures(config), strict=True))[label]
     return evolve.DreamEvaluate(config, seed, config.evaluation.episodes, of, tau)
 
 
