@@ -16,8 +16,9 @@ def render(suites: Sequence[SuiteComparison], root: Path, out: Path) -> str:
     lines = [
         "# Published against reproduced",
         "",
-        "Written by `repro report`; do not edit. The page `report.html`, written with it, adds learning curves, performance "
-        "profiles, cost, and every row without a record. `repro verify` recomputes all of it from the records.",
+        "Written by `repro report`; do not edit. The page `report.html`, written with it, adds learning curves, "
+        "performance profiles, cost, and every row without a record. `repro verify` recomputes all of it from the "
+        "records.",
         "",
         *_overview(suites),
     ]
