@@ -28,6 +28,8 @@ Policy = Callable[[np.random.Generator], Callable[[int], np.ndarray]]
 CHEAP = (240, 320)
 """Random policies do not look at the screen."""
 
+SWEEPS = (30, 60, 100, 150)
+
 
 def held(random: np.random.Generator) -> Callable[[int], np.ndarray]:
     """Take Cover's data collection: a uniform action, drawn anew at multiples of a number that is drawn anew then."""
@@ -44,6 +46,11 @@ def held(random: np.random.Generator) -> Callable[[int], np.ndarray]:
 def independent(random: np.random.Generator) -> Callable[[int], np.ndarray]:
     """Take Cover: one of the three actions, drawn anew at every step."""
     return lambda step: thirds(random.uniform(-1, 1))
+
+
+def sweep(period: int, random: np.random.Generator) -> Callable[[int], np.ndarray]:
+    """Take Cover, looking at nothing: left and right in turn, so many steps each."""
+    return lambda step: thirds(1.0 if step // period % 2 else -1.0)
 
 
 def random_agent(random: np.random.Generator) -> Callable[[int], np.ndarray]:
@@ -179,6 +186,9 @@ def variants() -> list[tuple[str, str, str, EnvSettings, str, Policy]]:
     rows: list[tuple[str, str, str, EnvSettings, str, Policy]] = []
     for name, settings in games.items():
         rows += [(*doom, name, settings, "held", held), (*doom, name, settings, "independent", independent)]
+    # What is worth knowing before a trained score is admired: how long an agent lasts that looks at nothing.
+    for period in SWEEPS:
+        rows.append((*doom, "2018", paper, f"{period} steps to each side", partial(sweep, period)))
     for name, settings in cars.items():
         rows += [(*car, name, settings, "random agent", random_agent), (*car, name, settings, "uniform", uniform)]
     return rows

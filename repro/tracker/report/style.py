@@ -59,7 +59,7 @@ i.partial { background: var(--partial); } i.unpublished, i.not-judged { backgrou
 table { margin: 8px 0 14px; width: 100%; border-collapse: collapse; font-size: 0.9rem; }
 th { text-align: left; font-weight: 600; border-bottom: 1px solid var(--line); padding: 0; }
 th button { font: inherit; color: inherit; background: none; border: 0; padding: 6px 10px 6px 0; cursor: pointer;
-  text-align: left; white-space: nowrap; }
+  text-align: left; }
 th button::after { content: " \\2195"; color: var(--soft); }
 th[aria-sort=ascending] button::after { content: " \\2191"; color: inherit; }
 th[aria-sort=descending] button::after { content: " \\2193"; color: inherit; }
