@@ -43,7 +43,7 @@ def blind(config: Config, episodes: int) -> dict[str, np.ndarray]:
     held = [policies.episode_actions(config, config.collect, config.first_seed, 1000 + i, 0) for i in range(episodes)]
     found = {f"held for at most {config.collect.hold} frames": np.stack(held, 1)}
     for period in SWEEPS:
-        sides = np.where(steps // period % 2, 1.0, -1.0).astype(np.float32)
+        sides = policies.sweep(steps, period).astype(np.float32)
         found[f"{period} steps to each side"] = np.broadcast_to(sides[:, None, None], (len(steps), episodes, 1))
     return found
 
@@ -56,23 +56,26 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="seed of the run whose models dream (its first)")
     parser.add_argument("--record", type=Path, action="append", default=[], help="record of real or dreamed scores")
     args = parser.parse_args()
-    config = configuration.from_json(cpu(DOOM, "take_cover"), json.loads((args.run / "run.json").read_text())["config"])
+    if not (args.run / "run.json").is_file():
+        parser.error(f"{args.run} is not the folder of a run, as .cache/runs/world_models/{DOOM}/take_cover/ID")
+    stored = json.loads((args.run / "run.json").read_text())["config"]
+    if stored["suite"] != DOOM:
+        parser.error(f"{args.run} is a run of {stored['suite']}; dreams of {DOOM} alone end by themselves")
+    config = configuration.from_json(cpu(DOOM, "take_cover"), stored)
     seed = config.first_seed if args.seed is None else args.seed
     found = kept(args.run, [f"seed{seed}/{name}" for name in ("collect", "vae", "encode", "rnn")])
     given, limit = pipeline.models(config, found, seed), config.dream.max_steps
     ages = " | ".join(f"{begin} to {begin + WIDTH}" for begin in range(0, WIDTH * BINS, WIDTH))
     print(f"| | mean length | {ages} |\n|{'---|' * (BINS + 2)}")
-    longer = f"collected (only those of more than {config.collect.min_frames} frames are kept)"
-    _print(longer, found[f"seed{seed}/collect"].arrays()["lengths"], config.env.time_limit or limit)
+    kind = f"collected (only those of more than {config.collect.min_frames} frames are kept)"
+    _print(kind, found[f"seed{seed}/collect"].arrays()["lengths"], config.env.time_limit or limit)
     for path in args.record:
         record = json.loads(path.read_text())
         lengths = np.concatenate([episodes["length"] for episodes in record["episodes"]])
         _print(f"{record['task']}, {record['method']}, {record['id']}", lengths, limit)
     for name, actions in blind(config, args.episodes).items():
         temperature, key = jnp.float32(config.dream.temperature), jax.random.key(seed)
-        lengths = dream.lengths_under(
-            given["rnn"], config.rnn, given["starts"], jnp.asarray(actions), temperature, key
-        )  # fmt: skip
+        lengths = dream.lengths_under(given["rnn"], config.rnn, given["starts"], actions, temperature, key)
         _print(f"dreamed, {name}", np.asarray(lengths), limit)
 
 

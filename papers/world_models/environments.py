@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from papers.world_models import policies
 from repro.envs import as_host, make
 from repro.envs import settings as environments
 from repro.envs.carracing import controls
@@ -29,6 +30,7 @@ CHEAP = (240, 320)
 """Random policies do not look at the screen."""
 
 SWEEPS = (30, 60, 100, 150)
+"""Steps to each side of players that look at nothing."""
 
 
 def held(random: np.random.Generator) -> Callable[[int], np.ndarray]:
@@ -49,8 +51,8 @@ def independent(random: np.random.Generator) -> Callable[[int], np.ndarray]:
 
 
 def sweep(period: int, random: np.random.Generator) -> Callable[[int], np.ndarray]:
-    """Take Cover, looking at nothing: left and right in turn, so many steps each."""
-    return lambda step: thirds(1.0 if step // period % 2 else -1.0)
+    """Take Cover: left and right in turn, `period` steps each."""
+    return lambda step: thirds(policies.sweep(step, period))
 
 
 def random_agent(random: np.random.Generator) -> Callable[[int], np.ndarray]:

@@ -40,6 +40,11 @@ def episode_actions(config: Config, of: CollectConfig, seed: int, env: int, epis
     return np.tanh(random.standard_normal((frames, CAR_LATENT)) @ weights + bias).astype(np.float32)
 
 
+def sweep(step: np.ndarray | int, period: int) -> np.ndarray:
+    """Take Cover, looking at nothing: the action in [-1, 1] at `step`, left and right in turn, `period` steps each."""
+    return np.where(np.asarray(step) // period % 2, 1.0, -1.0)
+
+
 def for_environment(config: Config, actions: np.ndarray) -> dict[str, np.ndarray]:
     """What the real environment takes for C's outputs `[N, A]`."""
     if not config.doom:
