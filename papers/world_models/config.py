@@ -26,10 +26,15 @@ class CollectConfig:
     """Take Cover: "held" actions; CarRacing: an agent with "random_agent" weights, one an episode."""
     hold: int = 10
     """Largest number of frames that is drawn for holding an action (R)."""
+    sweeps: float = 0.0
+    """Take Cover: the share of roll-outs, by chance, that go from side to side instead (`policies.sweeping`): they see
+    what comes late in an episode, which held actions hardly reach. Not the paper's."""
     envs: int = 4
 
     def __post_init__(self) -> None:
         positive(self, "episodes", "hold", "envs")
+        if not 0 <= self.sweeps <= 1:
+            raise ValueError("sweeps is a share, 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from (seed, environment, episode) alone, so that a resumed collection draws the 
 import numpy as np
 
 from papers.world_models.config import CollectConfig, Config
+from repro.envs.vizdoom import THIRD, thirds
 
 CAR_LATENT = 32
 """Inputs of the random agent's controller (release: z of CarRacing)."""
@@ -23,12 +24,35 @@ def new_action_frames(repeats: np.ndarray, frames: int) -> np.ndarray:
     return draws
 
 
+def sweeping(random: np.random.Generator, frames: int) -> np.ndarray:
+    """Actions in [-1, 1], float32 `[frames, 1]`, that cross Take Cover's room from side to side without looking.
+
+    An episode draws its pace, 60 to 120 frames to a side (a crossing takes about 100); a way is up to a fifth shorter
+    or longer, and after one in five the player stands for up to 30 frames.
+    """
+    actions = np.zeros((frames, 1), np.float32)
+    pace, side, frame = random.uniform(60, 120), random.choice((-1, 1)), 0
+    while frame < frames:
+        way = int(pace * random.uniform(0.8, 1.2))
+        actions[frame : frame + way] = side * random.uniform(THIRD, 1)
+        frame += way
+        if random.uniform() < 0.2:
+            way = int(random.integers(1, 31))
+            actions[frame : frame + way] = random.uniform(-THIRD, THIRD)
+            frame += way
+        side = -side
+    return actions
+
+
 def episode_actions(config: Config, of: CollectConfig, seed: int, env: int, episode: int) -> np.ndarray:
     """Actions in [-1, 1], float32 `[time limit, A]`, of one episode by the collecting policy."""
     random = np.random.default_rng([seed, env, episode])
     frames = config.env.time_limit or 0
     if of.policy == "uniform":
         return random.uniform(-1, 1, (frames, config.rnn.action)).astype(np.float32)
+    # Without sweeps nothing is drawn for them: the roll-outs stay what they were.
+    if of.policy == "held" and of.sweeps and random.uniform() < of.sweeps:
+        return sweeping(random, frames)
     if of.policy == "held":
         draws = new_action_frames(random.integers(1, of.hold + 1, frames + 1), frames)
         values = random.uniform(-1, 1, (frames, config.rnn.action))
@@ -49,8 +73,6 @@ def for_environment(config: Config, actions: np.ndarray) -> dict[str, np.ndarray
     """What the real environment takes for C's outputs `[N, A]`."""
     if not config.doom:
         return {"action": np.asarray(actions, np.float32)}
-    from repro.envs.vizdoom import thirds
-
     return {"action": thirds(np.asarray(actions)[:, 0])}
 
 
