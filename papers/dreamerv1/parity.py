@@ -14,7 +14,7 @@ from papers.dreamerv1.algorithm import AgentState, DreamerV1, Update
 from papers.dreamerv1.names import NAMES
 from papers.dreamerv1.parity_modules import parameters, selected
 from repro.envs.base import Space, TimeStep
-from repro.interop.parity import Case
+from repro.interop.parity import Case, in_one_program
 from repro.interop.weights import Arrays, check_shapes, under
 from repro.nn.distributions import Forced
 from repro.replay.sequences import Steps
@@ -205,15 +205,15 @@ def initialisers(case: Case) -> Arrays:
 
 
 CASES = {
-    "conv_encoder": modules.conv_encoder,
+    "conv_encoder": in_one_program(modules.conv_encoder),
     "conv_decoder": modules.conv_decoder,
-    "gru_cell": modules.gru_cell,
-    "rssm": modules.rssm,
-    "dense_heads": modules.dense_heads,
+    "gru_cell": in_one_program(modules.gru_cell),
+    "rssm": in_one_program(modules.rssm),
+    "dense_heads": in_one_program(modules.dense_heads),
     "actor_tanh_normal": modules.actor_tanh_normal,
-    "actor_onehot": modules.actor_onehot,
+    "actor_onehot": in_one_program(modules.actor_onehot),
     "kl_free_nats": modules.kl_free_nats,
-    "lambda_return": modules.lambda_return,
+    "lambda_return": in_one_program(modules.lambda_return),
     "exploration": modules.exploration_noise,
     "optimizer_adam": modules.optimizer_adam,
     "train_step": train_step,

@@ -16,7 +16,7 @@ from papers.dreamerv2.losses import Imagined
 from papers.dreamerv2.names import NAMES
 from papers.dreamerv2.parity_modules import agent_config, flat, forced, parameters
 from repro.envs.base import Space, TimeStep
-from repro.interop.parity import Case
+from repro.interop.parity import Case, in_one_program
 from repro.interop.weights import Arrays, check_shapes, under
 from repro.nn.distributions import Forced
 from repro.nn.rssm import State
@@ -274,14 +274,14 @@ def policy_steps(case: Case) -> Arrays:
 
 
 CASES = {
-    "gru_cell": modules.gru_cell,
-    "encoder_cnn": modules.encoder_cnn,
+    "gru_cell": in_one_program(modules.gru_cell),
+    "encoder_cnn": in_one_program(modules.encoder_cnn),
     "decoder_cnn": modules.decoder_cnn,
-    "encoder_decoder_multi": modules.encoder_decoder_multi,
+    "encoder_decoder_multi": in_one_program(modules.encoder_decoder_multi),
     "head": modules.head,
     "dist_onehot": modules.dist_onehot,
     "dist_trunc_normal": modules.dist_trunc_normal,
-    "rssm": modules.rssm,
+    "rssm": in_one_program(modules.rssm),
     "lambda_return": training.lambda_return,
     "normalize_action": training.normalize_action,
     "atari_preprocessing": training.atari_preprocessing,
@@ -292,9 +292,9 @@ CASES = {
     "slow_target": training.slow_target,
     "stream_norm": training.stream_norm,
     "optimizer": training.optimizer,
-    "world_model": world_model,
-    "actor_critic": actor_critic,
-    "paper_actor_critic": actor_critic,
+    "world_model": in_one_program(world_model),
+    "actor_critic": in_one_program(actor_critic),
+    "paper_actor_critic": in_one_program(actor_critic),
     "train_steps": train_steps,
     "policy_steps": policy_steps,
 }

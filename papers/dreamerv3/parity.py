@@ -21,7 +21,7 @@ from papers.dreamerv3.losses import Norms
 from papers.dreamerv3.parity_losses import TERMS, official_metrics, official_norms
 from papers.dreamerv3.parity_modules import Arrays, f32, keyed, policy_logits, spaces, under
 from repro.envs.base import Spaces, TimeStep
-from repro.interop.parity import Case
+from repro.interop.parity import Case, in_one_program
 from repro.nn.distributions import Categorical, Forced
 from repro.pipeline.algorithm import Transition
 from repro.replay.reference import parity_replay
@@ -233,7 +233,7 @@ CASES = {
     "optimizer": parity_losses.optimizer,
     "initializers": parity_losses.initializers,
     "train_step": train_step,
-    "policy_rollout": policy_rollout,
+    "policy_rollout": in_one_program(policy_rollout),
     "replay_context": replay_context,
     "replay": replay,
 }

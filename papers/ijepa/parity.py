@@ -96,7 +96,10 @@ def encoder_forward(case: Case) -> Outputs:
     first = {name: p[0] for name, p in stacked.items()}
     normed = vit.layer_norm(x, first["norm1/scale"], first["norm1/offset"])
     q, k, _ = vit.queries_keys_values(first, normed, config.heads, compute)
-    found = {"out_patch_embed": x - table, "out_after_pos": x, "out_attn_block0": vit.scores(q, k, None)}
+    # What is read from the rows of the identity are the weights themselves.
+    rows = jnp.broadcast_to(jnp.eye(k.shape[1])[:, None], (*k.shape[:3], k.shape[1]))
+    weights = vit.attend(q, k, rows, None).swapaxes(1, 2)
+    found = {"out_patch_embed": x - table, "out_after_pos": x, "out_attn_block0": weights}
     for i, after in enumerate(vit.outputs(stacked, x, config.heads, compute)):
         found[f"out_block{i}"] = after
     context = case.inputs["masks_enc"]

@@ -35,6 +35,8 @@ class CollectConfig:
         positive(self, "episodes", "hold", "envs")
         if not 0 <= self.sweeps <= 1:
             raise ValueError("sweeps is a share, 0 to 1")
+        if self.sweeps and self.policy != "held":
+            raise ValueError(f"sweeps share the roll-outs with held actions; policy={self.policy} takes 0")
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,12 @@ def sweep(period: int, random: np.random.Generator) -> Callable[[int], np.ndarra
     return lambda step: thirds(policies.sweep(step, period))
 
 
+def sweeping(random: np.random.Generator) -> Callable[[int], np.ndarray]:
+    """Take Cover's other data collection (`collect.sweeps`)."""
+    actions = policies.sweeping(random, environments.world_models_doom().time_limit or 0)[:, 0]
+    return lambda step: thirds(actions[step])
+
+
 def random_agent(random: np.random.Generator) -> Callable[[int], np.ndarray]:
     """CarRacing's data collection: a linear controller with Cauchy weights on latents that are pure noise."""
     scale = random.uniform(0, 0.01)
@@ -191,6 +197,7 @@ def variants() -> list[tuple[str, str, str, EnvSettings, str, Policy]]:
     # What is worth knowing before a trained score is admired: how long an agent lasts that looks at nothing.
     for period in SWEEPS:
         rows.append((*doom, "2018", paper, f"{period} steps to each side", partial(sweep, period)))
+    rows.append((*doom, "2018", paper, "sweeping, collect.sweeps", sweeping))
     for name, settings in cars.items():
         rows += [(*car, name, settings, "random agent", random_agent), (*car, name, settings, "uniform", uniform)]
     return rows

@@ -189,14 +189,53 @@ def heads_apart(x: jax.Array) -> jax.Array:
     return laid_out(x.swapaxes(1, 2)).reshape(batch * heads, tokens, width)
 
 
-def scores(q: jax.Array, k: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """Attention probabilities of queries `[B, m, A, d]` and keys `[B, n, A, d]`: float32 `[B, A, m, n]`."""
-    scaled = heads_apart(q * (1 / math.sqrt(q.shape[-1])))
-    logits = jnp.einsum("bmd,bnd->bmn", scaled, heads_apart(k), preferred_element_type=jnp.float32)
-    logits = logits.reshape(len(q), q.shape[2], q.shape[1], k.shape[1])
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """softmax(q k^T / sqrt d) v of queries `[B, m, A, d]`, keys and values `[B, n, A, d]`: `[B, m, A, d]`.
+
+    Keys that are not `valid` (`[B, n]`) get no weight.
+    """
+    batch, queries, heads, width = q.shape
+    bias = None
     if valid is not None:
-        logits = jnp.where(valid[:, None, None], logits, jnp.finfo(jnp.float32).min)
-    return jax.nn.softmax(logits, -1)
+        bias = jnp.repeat(jnp.where(valid, 0, jnp.finfo(jnp.float32).min), heads, 0)[:, None]
+    q = heads_apart(q * (1 / math.sqrt(width)))
+    mixed = weighted(q, heads_apart(k), heads_apart(v), bias)
+    return laid_out(mixed.reshape(batch, heads, queries, -1)).swapaxes(1, 2)
+
+
+@jax.custom_vjp
+def weighted(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """softmax(q k^T + bias) v of `[b, m, d]`, `[b, n, d]` twice and `[b, 1, n]`: `[b, m, d]`.
+
+    As in FlashAttention (Dao et al., 2022, section 3.1, appendix B.2) not the weights `[b, m, n]` but what they mix
+    `[b, m, d]` is divided by their sums, and the gradient takes its row sums from there too.
+    """
+    return _weighted(q, k, v, bias)[0]
+
+
+def _weighted(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    logits = laid_out(jnp.einsum("bmd,bnd->bmn", q, k, preferred_element_type=jnp.float32))
+    logits = logits if bias is None else logits + bias
+    weights = laid_out(jnp.exp(logits - logits.max(-1, keepdims=True)))
+    total = weights.sum(-1, keepdims=True)
+    weights = weights.astype(v.dtype)
+    mixed = jnp.einsum("bmn,bnd->bmd", weights, v, preferred_element_type=jnp.float32) / total
+    return mixed.astype(v.dtype), (q, k, v, weights, total, mixed)
+
+
+def _weighted_backward(saved: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+    q, k, v, weights, total, mixed = saved
+    g = g.astype(jnp.float32) / total
+    mean = (g * mixed).sum(-1, keepdims=True)
+    g = laid_out(g.astype(v.dtype))
+    slope = laid_out(jnp.einsum("bmd,bnd->bmn", g, v, preferred_element_type=jnp.float32))
+    slope = laid_out((weights * (slope - mean)).astype(q.dtype))
+    return slope @ k, slope.swapaxes(1, 2) @ q, weights.swapaxes(1, 2) @ g, None
+
+
+weighted.defvjp(_weighted, _weighted_backward)
 
 
 def queries_keys_values(
@@ -230,9 +269,7 @@ def attention(
         mask = None if valid is None else jnp.broadcast_to(valid[:, None, None], (len(x), 1, q.shape[1], k.shape[1]))
         mixed = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
     else:
-        weights = scores(q, k, valid).astype(compute.products)
-        mixed = weights.reshape(-1, *weights.shape[2:]) @ heads_apart(v)
-        mixed = laid_out(mixed.reshape(len(x), heads, *mixed.shape[1:])).swapaxes(1, 2)
+        mixed = attend(q, k, v, valid)
     mixed = laid_out(mixed.reshape(len(x), -1, x.shape[-1]))
     return linear(mixed, p["proj/kernel"], p["proj/bias"], compute)
 

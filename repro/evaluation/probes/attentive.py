@@ -71,7 +71,7 @@ def pool(params: Mapping[str, Any], tokens: jax.Array, heads: int, compute: Comp
     k, v = jnp.split(vit.linear(x, params["kv/kernel"], params["kv/bias"], compute), 2, -1)
     k, v = (part.reshape(batch, -1, heads, width // heads) for part in (k, v))
     q = jnp.broadcast_to(q.reshape(1, 1, heads, -1), (batch, 1, heads, width // heads))
-    read = jnp.einsum("baqk,bkad->bqad", vit.scores(q, k, None), v).reshape(batch, width)
+    read = vit.attend(q, k, v, None).reshape(batch, width)
     pooled = query + read
     inner = vit.layer_norm(pooled, params["norm2/scale"], params["norm2/offset"], EPS)
     return pooled + vit.mlp(params, inner, compute)

@@ -1,5 +1,7 @@
 """Facts of the paper and its code: sizes, parameter counts, losses, sampling, dreams, controllers."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -221,6 +223,35 @@ def test_held_actions_change_in_three_frames_of_ten():
     changes = (np.diff(actions) != 0).mean()
     assert changes == pytest.approx(0.29, abs=0.02)
     assert (np.abs(actions) <= 1).all() and abs(actions.mean()) < 0.1
+
+
+def test_a_share_of_the_roll_outs_sweeps_from_side_to_side():
+    of = config.paper(DOOM, "take_cover")
+    held, mixed, sweeps = (
+        np.stack([policies.episode_actions(of, replace(of.collect, sweeps=share), 3, 1, e)[:, 0] for e in range(40)])
+        for share in (0.0, 0.5, 1.0)
+    )
+    changes = np.array([(np.diff(actions) != 0).sum() for actions in mixed])
+    # A sweeping player acts anew every 40 to 150 frames, another one every three or four.
+    assert set(changes < 60) == {True, False} and 10 < (changes < 60).sum() < 30
+    for actions in sweeps:
+        moves = np.where(np.abs(actions) > policies.THIRD, np.sign(actions), 0)
+        turns = np.flatnonzero(np.diff(moves)) + 1
+        parts = [(moves[first], last - first) for first, last in zip(turns[:-1], turns[1:], strict=True)]
+        sides = [side for side, _ in parts if side]
+        assert all(side == -before for before, side in zip(sides[:-1], sides[1:], strict=True))
+        assert all(48 <= count < 144 if side else count <= 30 for side, count in parts)
+    assert (sweeps[:, 0] < 0).any() and (sweeps[:, 0] > 0).any() and (np.abs(sweeps) <= 1).all()
+    # Nothing is drawn for a share of 0: roll-outs of earlier runs stay what they were.
+    generator = np.random.default_rng([3, 1, 0])
+    draws = policies.new_action_frames(generator.integers(1, of.collect.hold + 1, held.shape[1] + 1), held.shape[1])
+    assert set(np.flatnonzero(np.diff(held[0]))) == set(np.flatnonzero(draws[1:]))
+
+
+@pytest.mark.parametrize(("suite", "task", "share"), [(DOOM, "take_cover", 1.5), (CAR, "carracing_v0", 0.5)])
+def test_shares_that_make_no_sense(suite, task, share):
+    with pytest.raises(ValueError, match="sweeps"):
+        replace(config.paper(suite, task).collect, sweeps=share)
 
 
 def test_pieces_follow_one_another_in_rows():

@@ -55,10 +55,12 @@ def test_finds_the_minimum_of_an_ill_conditioned_bowl_inside_one_program():
 
 
 def test_pure_noise_neither_collapses_nor_explodes():
-    state, sigma = run(100, 64, 300, lambda x, key: jax.random.normal(key, x.shape[:1]))
-    assert 0.5 < float(state.sigma) / 0.1 < 2
+    state, _ = run(100, 64, 300, lambda x, key: jax.random.normal(key, x.shape[:1]))
+    # The step size walks at random, on another processor to another end: 0.46 to 1.83 times the first over 12 keys,
+    # so that a factor of five is four standard deviations; eigenvalues were 0.67 to 2.15.
+    assert 0.2 < float(state.sigma) / 0.1 < 5
     values = jnp.linalg.eigvalsh(state.covariance)
-    assert float(values[0]) > 0.1 and float(values[-1]) < 10
+    assert float(values[0]) > 0.5 and float(values[-1]) < 3
 
 
 def test_impossible_sizes():
