@@ -119,6 +119,8 @@ class DoomEnv:
         game.set_episode_start_time(settings.start_tic)
         game.set_episode_timeout(0)
         game.set_seed(0)
+        # The game makes this folder where it runs, and gives up when another one does so at the same moment.
+        os.makedirs("_vizdoom", exist_ok=True)
         # Ctrl-C reaches the game's process too, which would end before the run has kept its last step. A process
         # inherits the blocked signals of the thread that starts it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
