@@ -29,7 +29,7 @@ def xla_cache() -> Path:
     """Where compiled programs are kept: `.cache/xla/<jax version>-<processor>-zstd`.
 
     The folder names the processor because programs for another one are refused or slow, and the compression because
-    JAX takes what is installed: zlib, which it falls back to, costs a tenth of a cold start.
+    JAX takes what is installed: zlib, which it falls back to, took a tenth of the time of a cold test file.
     """
     name, flags = cpu_model()
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

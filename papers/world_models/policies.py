@@ -27,8 +27,8 @@ def new_action_frames(repeats: np.ndarray, frames: int) -> np.ndarray:
 def sweeping(random: np.random.Generator, frames: int) -> np.ndarray:
     """Actions in [-1, 1], float32 `[frames, 1]`, that cross Take Cover's room from side to side without looking.
 
-    An episode draws its pace, 60 to 120 frames to a side (a crossing takes about 100); a way is up to a fifth shorter
-    or longer, and after one in five the player stands for up to 30 frames.
+    An episode draws its pace, 60 to 120 frames to a side (with 100 blind players last longest); a way is up to a fifth
+    shorter or longer, and after one in five the player stands for up to 30 frames.
     """
     actions = np.zeros((frames, 1), np.float32)
     pace, side, frame = random.uniform(60, 120), random.choice((-1, 1)), 0
@@ -50,10 +50,10 @@ def episode_actions(config: Config, of: CollectConfig, seed: int, env: int, epis
     frames = config.env.time_limit or 0
     if of.policy == "uniform":
         return random.uniform(-1, 1, (frames, config.rnn.action)).astype(np.float32)
-    # Without sweeps nothing is drawn for them: the roll-outs stay what they were.
-    if of.policy == "held" and of.sweeps and random.uniform() < of.sweeps:
-        return sweeping(random, frames)
     if of.policy == "held":
+        # Without sweeps nothing is drawn for them: the roll-outs stay what they were.
+        if of.sweeps and random.uniform() < of.sweeps:
+            return sweeping(random, frames)
         draws = new_action_frames(random.integers(1, of.hold + 1, frames + 1), frames)
         values = random.uniform(-1, 1, (frames, config.rnn.action))
         held = np.maximum.accumulate(np.where(draws, np.arange(frames), 0))

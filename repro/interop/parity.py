@@ -76,7 +76,7 @@ Implementation = Callable[[Case], Mapping[str, Any]]
 
 def in_one_program(function: Implementation) -> Implementation:
     """`function` compiled as a whole: operation by operation, a case that runs its module many times takes four times
-    as long, nearly all of it for compiling each of them."""
+    as long, most of it for lowering each of them."""
 
     def compiled(case: Case) -> Mapping[str, Any]:
         import jax

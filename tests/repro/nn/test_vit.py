@@ -104,3 +104,24 @@ def test_gradients_by_hand_are_those_of_the_plain_formulas():
     for ours, plain in pairs:
         found, expected = (jax.grad(lambda x, f=f: (f(x) * weight).sum())(TOKENS) for f in (ours, plain))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_and_its_gradient_by_hand_are_those_of_softmax(masked):
+    of_q, of_k, of_v, of_g = jax.random.split(jax.random.key(5), 4)
+    q, k = 3 * jax.random.normal(of_q, (2, 4, 3, 8)), jax.random.normal(of_k, (2, 6, 3, 8))
+    v, upstream = jax.random.normal(of_v, (2, 6, 3, 5)), jax.random.normal(of_g, (2, 4, 3, 5))
+    valid = jnp.arange(6) < jnp.array([[4], [6]]) if masked else None
+
+    def plain(q, k, v):
+        logits = jnp.einsum("bmad,bnad->bamn", q, k) / 8**0.5
+        weights = jax.nn.softmax(logits if valid is None else jnp.where(valid[:, None, None], logits, -jnp.inf), -1)
+        return jnp.einsum("bamn,bnad->bmad", weights, v)
+
+    ours, pull = jax.vjp(lambda *x: vit.attend(*x, valid), q, k, v)
+    theirs, pull_plain = jax.vjp(plain, q, k, v)
+    np.testing.assert_allclose(ours, theirs, atol=2e-6)
+    for a, b in zip(pull(upstream), pull_plain(upstream), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    if masked:
+        assert not np.asarray(pull(upstream)[2][0, 4:]).any()
