@@ -24,8 +24,9 @@ ATTEMPTS = 20
 """Failed draws of a context after which one more target may overlap it."""
 
 
-BRANCHES, SAMPLES = 6, 64
-"""Programs of different padded lengths in one step, and batches by which the lengths are chosen."""
+BRANCHES, MORE_BRANCHES, SAMPLES = 6, 12, 64
+"""Programs of different padded lengths in one step, those of a long run that compiles each when it is first needed,
+and batches by which the lengths are chosen."""
 
 
 class Masks(NamedTuple):
@@ -76,9 +77,10 @@ def cap(config: MaskConfig, grid: tuple[int, int]) -> int:
 
 
 def branches(
-    config: MaskConfig, grid: tuple[int, int], batch: int, cost: Callable[[Bounds], float]
+    config: MaskConfig, grid: tuple[int, int], batch: int, cost: Callable[[Bounds], float], count: int
 ) -> tuple[Bounds, ...]:
-    """Padded lengths that the compiled step has branches for, cheapest first; all masks fit into the last.
+    """Padded lengths that the compiled step has at most `count` branches for, cheapest first; all masks fit into the
+    last.
 
     Padding is work for nothing, and most batches are far below the longest lists there can be. Contexts have
     `config.widths`; where none are given, those lengths are taken one by one that save most of the cost (of the padded
@@ -97,7 +99,7 @@ def branches(
     def total(of: list[Bounds]) -> float:
         return sum(min(cost(b) for b in of if b.holds(*n)) for n in needed)
 
-    for _ in range(BRANCHES - 1):
+    for _ in range(count - 1):
         best = min(sorted(able), key=lambda extra: total([*chosen, extra]))
         if total([*chosen, best]) == total(chosen):
             break

@@ -92,24 +92,25 @@ def context_valid(masks: Masks) -> jax.Array:
     return jnp.arange(masks.context.shape[-1]) < masks.context_count[:, None]
 
 
-def predictor_tokens(
+def predictor_parts(
     params: Params, config: ModelConfig, grid: tuple[int, int], context: jax.Array, masks: Masks
-) -> jax.Array:
-    """What enters the predictor's blocks: for every pair of a target and a context the context's tokens, then a mask
-    token for every patch of the target: `[B, T, E, C + K, P]`."""
-    batch, contexts, length, _ = context.shape
-    targets, asked = masks.target.shape[1:]
+) -> tuple[jax.Array, jax.Array]:
+    """The tokens of the contexts `[B, E, C, P]` and a mask token for every patch of the targets `[B, T, K, P]`."""
     table = jnp.asarray(vit.sincos_table(grid, config.predictor_width))
     seen = vit.linear(context, params["embed/kernel"], params["embed/bias"], compute_of(config)) + table[masks.context]
-    wanted = params["mask_token"] + table[masks.target]
-    pairs = (batch, targets, contexts)
-    return jnp.concatenate(
-        [
-            jnp.broadcast_to(seen[:, None], (*pairs, length, seen.shape[-1])),
-            jnp.broadcast_to(wanted[:, :, None], (*pairs, asked, wanted.shape[-1])),
-        ],
-        -2,
+    return seen, params["mask_token"] + table[masks.target]
+
+
+def paired(seen: jax.Array, wanted: jax.Array) -> jax.Array:
+    """`[B, E, C, ...]` and `[B, T, K, ...]` for every pair of a target and a context, one after the other:
+    `[B T E, C + K, ...]`."""
+    (batch, contexts), targets = seen.shape[:2], wanted.shape[1]
+    both = (
+        jnp.broadcast_to(seen[:, None], (batch, targets, *seen.shape[1:])),
+        jnp.broadcast_to(wanted[:, :, None], (batch, targets, contexts, *wanted.shape[2:])),
     )
+    tokens = jnp.concatenate(both, 3)
+    return tokens.reshape(-1, *tokens.shape[3:])
 
 
 def predict(params: Params, config: ModelConfig, grid: tuple[int, int], context: jax.Array, masks: Masks) -> jax.Array:
@@ -117,13 +118,23 @@ def predict(params: Params, config: ModelConfig, grid: tuple[int, int], context:
 
     Every target is predicted by itself, all in one batch; targets do not see one another.
     """
-    compute, asked = compute_of(config), masks.target.shape[-1]
-    tokens = predictor_tokens(params, config, grid, context, masks)
-    pairs = tokens.shape[:3]
+    compute, heads, blocks = compute_of(config), config.heads, vit.under(params, "blocks")
+    seen, wanted = predictor_parts(params, config, grid, context, masks)
+    # All pairs of a context share its queries, keys and values in the first block.
+    each = [vit.first_queries_keys_values(blocks, _merged(x), heads, compute) for x in (seen, wanted)]
+    q, k, v = (
+        paired(s.reshape(*seen.shape[:3], heads, -1), w.reshape(*wanted.shape[:3], heads, -1))
+        for s, w in zip(*each, strict=True)
+    )
+    asked = wanted.shape[2]
     real = jnp.broadcast_to(jnp.arange(asked) < masks.target_count, (len(context), asked))
     valid = jnp.concatenate([context_valid(masks), real], -1)
-    valid = jnp.repeat(valid, pairs[1] * pairs[2], 0)
-    x = tokens.reshape(-1, *tokens.shape[3:])
-    x = vit.blocks(vit.under(params, "blocks"), x, config.heads, valid, compute, asked)
+    valid = jnp.repeat(valid, wanted.shape[1] * seen.shape[1], 0)
+    x = vit.blocks(blocks, paired(seen, wanted), heads, valid, compute, asked, (q, k, v))
     x = vit.layer_norm(x, params["norm/scale"], params["norm/offset"])
-    return vit.linear(x, params["out/kernel"], params["out/bias"], compute).reshape(*pairs, asked, -1)
+    predicted = vit.linear(x, params["out/kernel"], params["out/bias"], compute)
+    return predicted.reshape(len(context), wanted.shape[1], seen.shape[1], asked, -1)
+
+
+def _merged(tokens: jax.Array) -> jax.Array:
+    return tokens.reshape(-1, *tokens.shape[2:])

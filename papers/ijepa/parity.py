@@ -114,8 +114,9 @@ def predictor_forward(case: Case) -> Outputs:
     contexts, batch = inputs["masks_enc"].shape[:2]
     context = jnp.asarray(inputs["context"])
     context = context.reshape(contexts, batch, *context.shape[1:]).swapaxes(0, 1)
-    tokens = networks.predictor_tokens(params, config, _grid(case), context, masks)
+    tokens = networks.paired(*networks.predictor_parts(params, config, _grid(case), context, masks))
     predicted = networks.predict(params, config, _grid(case), context, masks)
+    tokens = tokens.reshape(*predicted.shape[:3], -1, tokens.shape[-1])
     return {"tokens_in": _rows(tokens), "pred": _rows(predicted)}
 
 

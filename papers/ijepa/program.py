@@ -15,6 +15,9 @@ from papers.ijepa.config import Config
 from repro.pipeline.seeds import keys, over_seeds
 from repro.scale import mesh as meshes
 
+LONG = 10
+"""Epochs after which a run counts as long."""
+
 
 class Program:
     """Initial states and updates of the given seeds; states `[S, ...]`, images uint8 `[S, B, H, W, 3]`."""
@@ -31,7 +34,9 @@ class Program:
         self._each = partial(over_seeds, how="unroll" if len(seeds) == 1 else how)
         self._host_chooses = platform == "cpu" and mesh is None
         batch = config.optim.batch * len(seeds)
-        self.branches = masks.branches(config.mask, config.grid, batch, self._cost)
+        # Where the host chooses, a branch costs its compilation alone: a long run has that back.
+        count = masks.MORE_BRANCHES if self._host_chooses and config.optim.epochs >= LONG else masks.BRANCHES
+        self.branches = masks.branches(config.mask, config.grid, batch, self._cost, count)
         if config.model.fused_attention:
             self.branches = tuple(dict.fromkeys(masks.Bounds(*map(_eights, of)) for of in self.branches))
         self.state_sharding = None

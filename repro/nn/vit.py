@@ -118,12 +118,19 @@ _normed.defvjp(_norm_forward, _norm_backward)
 
 def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, compute: Compute) -> jax.Array:
     """`[..., i] -> [..., o]` as one product of two matrices."""
-    flat = x.reshape(-1, x.shape[-1])
+    return flat_linear(x, kernel, bias, compute).reshape(*x.shape[:-1], -1)
+
+
+def flat_linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, compute: Compute) -> jax.Array:
+    """`linear` of all rows, one below the other: `[..., i] -> [m, o]`."""
+    return _times(x.reshape(-1, x.shape[-1]), kernel, compute) + bias.astype(compute.products)
+
+
+def _times(flat: jax.Array, kernel: jax.Array, compute: Compute) -> jax.Array:
+    """`[m, i] @ [i, o]` with factors and sums as `compute` says."""
     if compute.factors == compute.products:
-        y = product(flat.astype(compute.factors), kernel.astype(compute.factors))
-    else:
-        y = short_product(flat, kernel)
-    return y.reshape(*x.shape[:-1], -1) + bias.astype(compute.products)
+        return product(flat.astype(compute.factors), kernel.astype(compute.factors))
+    return short_product(flat, kernel)
 
 
 @jax.custom_vjp
@@ -156,10 +163,8 @@ def _short_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[j
 short_product.defvjp(lambda x, kernel: (short_product(x, kernel), (x, kernel)), _short_backward)
 
 
-@jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
-    """x (1 + erf(x / sqrt 2)) / 2, in float32; JAX's own goes through erfc, which takes twice as long on CPUs. Of all
-    that the gradient needs only x is kept."""
+    """x (1 + erf(x / sqrt 2)) / 2, in float32; JAX's own goes through erfc, which takes twice as long on CPUs."""
     y = x.astype(jnp.float32)
     return (y * _normal_cdf(y)).astype(x.dtype)
 
@@ -168,13 +173,29 @@ def _normal_cdf(y: jax.Array) -> jax.Array:
     return 0.5 * (1 + lax.erf(y * math.sqrt(0.5)))
 
 
-def _gelu_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
-    y = laid_out(x).astype(jnp.float32)  # or the forward pass would keep its error function for this
-    slope = _normal_cdf(y) + y * jnp.exp(-0.5 * jnp.square(y)) * (1 / math.sqrt(2 * math.pi))
-    return ((g.astype(jnp.float32) * slope).astype(x.dtype),)
+def _gelu_slope(x: jax.Array) -> jax.Array:
+    y = x.astype(jnp.float32)
+    return _normal_cdf(y) + y * jnp.exp(-0.5 * jnp.square(y)) * (1 / math.sqrt(2 * math.pi))
 
 
-gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def gelu_linear(x: jax.Array, kernel: jax.Array, compute: Compute) -> jax.Array:
+    """gelu(x) times a kernel, `[m, i] @ [i, o]`. Of x `[m, i]`, the widest array of a block, one copy is kept for the
+    gradient, which takes gelu(x) from it again."""
+    return _times(gelu(x), kernel, compute)
+
+
+def _gelu_linear_backward(
+    compute: Compute, saved: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    x = laid_out(x)  # or the forward pass would keep its error function for this
+    _, pull = jax.vjp(functools.partial(_times, compute=compute), gelu(x), kernel)
+    of_gelu, of_kernel = pull(g)
+    return (of_gelu.astype(jnp.float32) * _gelu_slope(x)).astype(x.dtype), of_kernel
+
+
+gelu_linear.defvjp(lambda x, kernel, compute: (gelu_linear(x, kernel, compute), (x, kernel)), _gelu_linear_backward)
 
 
 def laid_out(x: jax.Array) -> jax.Array:
@@ -246,7 +267,7 @@ def queries_keys_values(
     def parts(x: jax.Array, first: int, count: int) -> list[jax.Array]:
         width = x.shape[-1]
         columns = slice(first * width, (first + count) * width)
-        y = laid_out(linear(x, p["qkv/kernel"][:, columns], p["qkv/bias"][columns], compute))
+        y = laid_out(flat_linear(x, p["qkv/kernel"][:, columns], p["qkv/bias"][columns], compute))
         y = y.reshape(*x.shape[:-1], count, heads, -1)
         return [part.squeeze(-3) for part in jnp.split(y, count, -3)]
 
@@ -254,30 +275,37 @@ def queries_keys_values(
     return q, k, v
 
 
+def first_queries_keys_values(
+    stacked: Mapping[str, Any], x: jax.Array, heads: int, compute: Compute
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What attention in the first of stacked blocks makes of its tokens `[B, n, D]`: `[B, n, A, d]` each."""
+    p = {name: value[0] for name, value in stacked.items()}
+    return queries_keys_values(p, layer_norm(x, p["norm1/scale"], p["norm1/offset"]), heads, compute)
+
+
 def attention(
     p: Mapping[str, Any],
-    x: jax.Array,
-    heads: int,
+    qkv: tuple[jax.Array, jax.Array, jax.Array],
     valid: jax.Array | None,
     compute: Compute,
-    last: int | None = None,
 ) -> jax.Array:
-    """Self-attention with its output projection: `[B, n, D]` -> `[B, n or last, D]`."""
-    q, k, v = queries_keys_values(p, x, heads, compute, last)
+    """Attention with its output projection, of queries `[B, m, A, d]`, keys and values `[B, n, A, d]`: `[B, m, D]`."""
+    q, k, v = qkv
     if compute.fused_attention:
         # cuDNN wants a mask for every query.
-        mask = None if valid is None else jnp.broadcast_to(valid[:, None, None], (len(x), 1, q.shape[1], k.shape[1]))
+        mask = None if valid is None else jnp.broadcast_to(valid[:, None, None], (len(q), 1, q.shape[1], k.shape[1]))
         mixed = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
     else:
         mixed = attend(q, k, v, valid)
-    mixed = laid_out(mixed.reshape(len(x), -1, x.shape[-1]))
+    mixed = laid_out(mixed.reshape(*mixed.shape[:2], -1))
     return linear(mixed, p["proj/kernel"], p["proj/bias"], compute)
 
 
 def mlp(p: Mapping[str, Any], x: jax.Array, compute: Compute) -> jax.Array:
     """Linear, exact GELU, linear."""
-    hidden = gelu(linear(x, p["fc1/kernel"], p["fc1/bias"], compute))
-    return linear(hidden, p["fc2/kernel"], p["fc2/bias"], compute)
+    hidden = linear(x, p["fc1/kernel"], p["fc1/bias"], compute)
+    y = gelu_linear(hidden.reshape(-1, hidden.shape[-1]), p["fc2/kernel"], compute)
+    return (y + p["fc2/bias"].astype(compute.products)).reshape(*x.shape[:-1], -1)
 
 
 def block(
@@ -287,9 +315,16 @@ def block(
     valid: jax.Array | None,
     compute: Compute,
     last: int | None = None,
+    given: tuple[jax.Array, jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
-    """x + attention(norm(x)), then x + mlp(norm(x)); float32 `[B, n or last, D]`."""
-    mixed = attention(p, layer_norm(x, p["norm1/scale"], p["norm1/offset"]), heads, valid, compute, last)
+    """x + attention(norm(x)), then x + mlp(norm(x)); float32 `[B, n or last, D]`. `given`: queries, keys and values,
+    where they are known already."""
+    if given is None:
+        normed = layer_norm(x, p["norm1/scale"], p["norm1/offset"])
+        given = queries_keys_values(p, normed, heads, compute, last)
+    elif last is not None:
+        given = given[0][:, -last:], *given[1:]
+    mixed = attention(p, given, valid, compute)
     x = (x if last is None else x[:, -last:]) + mixed
     return x + mlp(p, layer_norm(x, p["norm2/scale"], p["norm2/offset"]), compute)
 
@@ -301,16 +336,24 @@ def blocks(
     valid: jax.Array | None,
     compute: Compute,
     last: int | None = None,
+    first: tuple[jax.Array, jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
     """All stacked blocks, one after the other; with `last` only so many last tokens come out, and the last block does
-    no work for the others."""
+    no work for the others. `first`: queries, keys and values of the first block, where many tokens share theirs
+    (`first_queries_keys_values`)."""
     step: Callable[..., Any] = functools.partial(block, heads=heads, valid=valid, compute=compute)
     final: Callable[..., Any] = functools.partial(step, last=last)
     if compute.remat:
         step, final = jax.checkpoint(step), jax.checkpoint(final)
-    whole = dict(stacked) if last is None else {name: p[:-1] for name, p in stacked.items()}
-    x = lax.scan(lambda x, p: (step(p, x), None), x, whole, unroll=compute.unroll or True)[0]
-    return x if last is None else final({name: p[-1] for name, p in stacked.items()}, x)
+    begin, end = int(first is not None), len(stacked["qkv/bias"]) - int(last is not None)
+    if first is not None and begin <= end:
+        x = step({name: p[0] for name, p in stacked.items()}, x, given=first)
+    whole = {name: p[begin:end] for name, p in stacked.items()} if begin or last is not None else dict(stacked)
+    if begin < end:
+        x = lax.scan(lambda x, p: (step(p, x), None), x, whole, unroll=compute.unroll or True)[0]
+    if last is None:
+        return x
+    return final({name: p[-1] for name, p in stacked.items()}, x, given=first if begin > end else None)
 
 
 def outputs(stacked: Mapping[str, Any], x: jax.Array, heads: int, compute: Compute) -> Iterator[jax.Array]:

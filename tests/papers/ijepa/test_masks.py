@@ -62,7 +62,7 @@ def test_a_width_is_a_cap():
 
 def test_branches_hold_all_masks_and_save_most_of_the_padding():
     cost = lambda lengths: lengths.context + 4 * sum(lengths)  # noqa: E731
-    found = masks.branches(RELEASED, GRID, 8, cost)
+    found = masks.branches(RELEASED, GRID, 8, cost, masks.BRANCHES)
     assert len(found) == masks.BRANCHES and list(found) == sorted(found, key=cost)
     assert found[-1] == masks.bounds(RELEASED, GRID)
     needed, paid = [], []

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from papers.ijepa import algorithm, losses, masks, networks
-from papers.ijepa.config import CIFAR10, MaskConfig, paper
+from papers.ijepa.config import CIFAR10, IMAGENET, MaskConfig, paper
 from papers.ijepa.program import Program
 from repro.data.transforms import normalise
 from repro.nn import vit
@@ -151,6 +151,23 @@ def test_a_narrower_branch_gives_the_same_update(widths, monkeypatch):
     taken = program.branches[int(program.branch(jax.tree.map(lambda x: x[None], masks_of(several))))]
     assert len(program.branches) >= 3 and sum(taken) < sum(program.branches[-1])
     same(essence(step(ONE)), essence(step(several)), 2e-5)
+
+
+def test_a_long_run_on_a_cpu_has_more_branches_and_less_padding():
+    released = paper(IMAGENET, "vit_b16")
+    released = replace(released, mask=replace(released.mask, group=16))
+
+    def padded(epochs, platform):
+        config = replace(released, optim=replace(released.optim, batch=16, epochs=epochs))
+        program = Program(config, [0], None, platform)
+        assert list(program.branches) == sorted(program.branches, key=program._cost)
+        needed = masks._needed(config.mask, config.grid, 16)
+        paid = (min(program._cost(b) for b in program.branches if b.holds(*need)) for need in needed)
+        return len(program.branches), sum(paid)
+
+    (few, dear), (many, cheap) = padded(1, "cpu"), padded(300, "cpu")
+    assert few == masks.BRANCHES < many == masks.MORE_BRANCHES and cheap < 0.98 * dear
+    assert padded(300, "gpu") == (few, dear)  # one program holds all branches there
 
 
 def test_lists_longer_than_any_mask_change_nothing():

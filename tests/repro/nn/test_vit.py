@@ -90,6 +90,35 @@ def test_the_last_tokens_alone_are_those_of_all(compute):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), of(2), of(None))
 
 
+@pytest.mark.parametrize(("depth", "last", "remat"), [(1, None, False), (1, 2, False), (3, None, True), (3, 2, False)])
+def test_queries_keys_and_values_of_the_first_block_may_be_given(depth, last, remat):
+    params, compute = {name: p[:depth] for name, p in PARAMS.items()}, Compute(remat=remat)
+
+    def of(given):
+        def loss(p, x):
+            first = vit.first_queries_keys_values(p, x, 2, compute) if given else None
+            return jnp.square(vit.blocks(p, x, 2, None, compute, last, first)).sum()
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, TOKENS)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), of(True), of(False))
+
+
+@pytest.mark.parametrize(
+    ("compute", "tolerance"),
+    [(Compute(), 1e-5), (Compute(jnp.bfloat16), 0.02), (Compute(jnp.bfloat16, jnp.bfloat16), 0.02)],
+)
+def test_gelu_before_a_product_and_its_gradients_are_those_of_the_plain_formulas(compute, tolerance):
+    x, kernel = 2 * TOKENS[0].astype(compute.products), PARAMS["fc1/kernel"][0]
+    plain = lambda x, kernel: jax.nn.gelu(x.astype(jnp.float32), approximate=False) @ kernel  # noqa: E731
+    ours, pull = jax.vjp(lambda x, kernel: vit.gelu_linear(x, kernel, compute), x, kernel)
+    theirs, pull_plain = jax.vjp(plain, x, kernel)
+    upstream = jnp.cos(jnp.arange(theirs.size, dtype=jnp.float32)).reshape(theirs.shape)
+    pairs = [(ours, theirs), *zip(pull(upstream.astype(ours.dtype)), pull_plain(upstream), strict=True)]
+    for a, b in pairs:
+        assert np.abs(np.float32(a) - np.float32(b)).max() <= tolerance * np.abs(np.float32(b)).max()
+
+
 def test_gradients_by_hand_are_those_of_the_plain_formulas():
     def normed(x):
         y = x - x.mean(-1, keepdims=True)
