@@ -1,4 +1,5 @@
-"""Tests run on the CPU and keep compiled programs in `.cache/`, so that a second run starts faster.
+"""Tests run on the CPU and keep compiled programs in `.cache/`, so that a second run starts faster. XLA's back end
+optimises less for them: compiling takes two thirds of the time, loops are as fast (at level 0 they are not).
 
 Set through the environment, before anything imports JAX, so that the commands which tests start have it too.
 """
@@ -11,3 +12,4 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(platform.xla_cache()))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")

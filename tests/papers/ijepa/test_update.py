@@ -240,7 +240,7 @@ def on_eight_devices(tmp_path_factory):
         | threads
         | {
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         }
     )
     script = Path(__file__).with_name("eight_devices.py")

@@ -19,7 +19,7 @@ def found(tmp_path_factory):
     script = Path(__file__).with_name("eight_devices.py")
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         # Devices wait for one another: with as few threads as cores they may all wait.
         "NPROC": "64",
         "REPRO_CACHE": str(tmp_path_factory.mktemp("cache")),

@@ -35,7 +35,10 @@ def test_two_processes_share_a_batch_and_get_the_update_of_one():
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     script = str(Path(__file__).with_name("one_of_two.py"))
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
+    }
     running = [
         subprocess.Popen(
             [sys.executable, script],
