@@ -121,11 +121,8 @@ def predict(params: Params, config: ModelConfig, grid: tuple[int, int], context:
     compute, heads, blocks = compute_of(config), config.heads, vit.under(params, "blocks")
     seen, wanted = predictor_parts(params, config, grid, context, masks)
     # All pairs of a context share its queries, keys and values in the first block.
-    each = [vit.first_queries_keys_values(blocks, _merged(x), heads, compute) for x in (seen, wanted)]
-    q, k, v = (
-        paired(s.reshape(*seen.shape[:3], heads, -1), w.reshape(*wanted.shape[:3], heads, -1))
-        for s, w in zip(*each, strict=True)
-    )
+    each = (vit.first_queries_keys_values(blocks, x, heads, compute) for x in (seen, wanted))
+    q, k, v = map(paired, *each)
     asked = wanted.shape[2]
     real = jnp.broadcast_to(jnp.arange(asked) < masks.target_count, (len(context), asked))
     valid = jnp.concatenate([context_valid(masks), real], -1)
@@ -134,7 +131,3 @@ def predict(params: Params, config: ModelConfig, grid: tuple[int, int], context:
     x = vit.layer_norm(x, params["norm/scale"], params["norm/offset"])
     predicted = vit.linear(x, params["out/kernel"], params["out/bias"], compute)
     return predicted.reshape(len(context), wanted.shape[1], seen.shape[1], asked, -1)
-
-
-def _merged(tokens: jax.Array) -> jax.Array:
-    return tokens.reshape(-1, *tokens.shape[2:])

@@ -278,7 +278,7 @@ def queries_keys_values(
 def first_queries_keys_values(
     stacked: Mapping[str, Any], x: jax.Array, heads: int, compute: Compute
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What attention in the first of stacked blocks makes of its tokens `[B, n, D]`: `[B, n, A, d]` each."""
+    """What attention in the first of stacked blocks makes of its tokens `[..., D]`: `[..., A, d]` each."""
     p = {name: value[0] for name, value in stacked.items()}
     return queries_keys_values(p, layer_norm(x, p["norm1/scale"], p["norm1/offset"]), heads, compute)
 
@@ -345,15 +345,13 @@ def blocks(
     final: Callable[..., Any] = functools.partial(step, last=last)
     if compute.remat:
         step, final = jax.checkpoint(step), jax.checkpoint(final)
+    at: Callable[[Any], Params] = lambda layer: {name: p[layer] for name, p in stacked.items()}  # noqa: E731
     begin, end = int(first is not None), len(stacked["qkv/bias"]) - int(last is not None)
-    if first is not None and begin <= end:
-        x = step({name: p[0] for name, p in stacked.items()}, x, given=first)
-    whole = {name: p[begin:end] for name, p in stacked.items()} if begin or last is not None else dict(stacked)
+    if first is not None and begin <= end:  # else the first block is the last one
+        x, first = step(at(0), x, given=first), None
     if begin < end:
-        x = lax.scan(lambda x, p: (step(p, x), None), x, whole, unroll=compute.unroll or True)[0]
-    if last is None:
-        return x
-    return final({name: p[-1] for name, p in stacked.items()}, x, given=first if begin > end else None)
+        x = lax.scan(lambda x, p: (step(p, x), None), x, at(slice(begin, end)), unroll=compute.unroll or True)[0]
+    return x if last is None else final(at(-1), x, given=first)
 
 
 def outputs(stacked: Mapping[str, Any], x: jax.Array, heads: int, compute: Compute) -> Iterator[jax.Array]:
