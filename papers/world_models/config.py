@@ -219,6 +219,11 @@ class Config:
         """Whether C is trained in the dream."""
         return self.suite == DOOM
 
+    @property
+    def remembers(self) -> bool:
+        """Whether M is needed: to dream, or because C sees its state."""
+        return self.doom or self.controller.features != "z"
+
 
 def paper(suite: str, task: str) -> Config:
     """The released settings at full size: 10,000 roll-outs, 1,800 generations; 906 ± 21 and 1092 ± 556."""

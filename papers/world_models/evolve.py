@@ -133,7 +133,7 @@ class RealController(TrainController):
 
     def __init__(self, config: Config, seed: int, of: Mapping[str, Any]) -> None:
         super().__init__(config, seed, of)
-        self.agent = Agent(config, of["vae"], of["rnn"])
+        self.agent = Agent(config, of["vae"], of.get("rnn"))
 
     def rollouts(self, controllers: jax.Array, each: int, key: jax.Array, number: int) -> jax.Array:
         """Returns of real episodes; tracks differ between members and generations, those of evaluations are fixed."""

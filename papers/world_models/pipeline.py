@@ -41,9 +41,9 @@ def reproduce(config: Config, run: Run) -> list[Result]:
 
 
 def _video(config: Config, run: Run, found: Inputs) -> dict[str, Path]:
-    """`dream.gif` of the first seed: collected episodes above dreams of the same actions."""
+    """`dream.gif` of the first seed: collected episodes above dreams of the same actions; none without an M."""
     seed = run.seeds[0]
-    if f"seed{seed}/collect" not in found:
+    if f"seed{seed}/collect" not in found or f"seed{seed}/rnn" not in found:
         return {}
     given, of = models(config, found, seed), found[f"seed{seed}/collect"]
     collected = {**of.arrays(), "frames": jobs.frames_of(of)}
@@ -53,13 +53,14 @@ def _video(config: Config, run: Run, found: Inputs) -> dict[str, Path]:
 
 
 def models(config: Config, inputs: Inputs, seed: int) -> dict[str, Any]:
-    """What C and the evaluations need from the stages before: parameters of V and M, first frames of episodes."""
+    """What C and the evaluations need from the stages before: parameters of V and M (where there is one), first frames
+    of episodes."""
 
     def stored(name: str) -> dict[str, Any]:
         arrays = inputs[f"seed{seed}/{name}"].arrays()
         return {k: controller.rounded(v) if config.quantise else jnp.asarray(v) for k, v in arrays.items()}
 
-    found: dict[str, Any] = {"vae": stored("vae"), "rnn": stored("rnn")}
+    found: dict[str, Any] = {name: stored(name) for name in ("vae", "rnn") if f"seed{seed}/{name}" in inputs}
     if f"seed{seed}/encode" in inputs:
         series, kept = inputs[f"seed{seed}/encode"].arrays(), inputs[f"seed{seed}/collect"].arrays()
         first = np.concatenate([[0], np.cumsum(kept["lengths"])[:-1]])[:STARTS]
@@ -72,10 +73,10 @@ def evaluate(config: Config, folder: Path, episodes: int) -> list[list[float]]:
     """Returns of new real episodes of every seed's kept controller (that of the main temperature)."""
     returns = []
     for seed in range(config.first_seed, config.first_seed + config.seeds):
-        names = [f"seed{seed}/{name}" for name in ("vae", "rnn", f"controller{measured.labels(config)[0]}")]
+        names = [f"seed{seed}/{name}" for name in (*networks(config), f"controller{measured.labels(config)[0]}")]
         inputs = kept(folder, names)
         of, envs = models(config, inputs, seed), min(config.evaluation.envs, episodes)
-        agent, key = real.Agent(config, of["vae"], of["rnn"]), jobs.key_of(seed, "evaluate", 3)
+        agent, key = real.Agent(config, of["vae"], of.get("rnn")), jobs.key_of(seed, "evaluate", 3)
         policy = real.ControllerPolicy(agent, inputs[names[-1]].arrays()["controller"], envs, key)
         games = real.Games(config, episodes, envs, 3 * evolve.EVALUATION_SEED + 10_000 * seed, policy)
         try:
@@ -98,7 +99,7 @@ def stages_of(config: Config, seed: int) -> list[Stage]:
         return jobs.Encode(jobs.frames_of(inputs[collect]), params)
 
     frames = lambda inputs: int(inputs[collect].arrays()["lengths"].sum())  # noqa: E731
-    return [
+    of_vision = [
         Stage(
             collect, config.collect.episodes, "episodes", _settings(config, seed, "env", "collect"),
             lambda inputs, scratch: jobs.Collect(config, seed, scratch),
@@ -107,14 +108,22 @@ def stages_of(config: Config, seed: int) -> list[Stage]:
             vae, config.vae.updates, "updates", _settings(config, seed, "vae"),
             lambda inputs, scratch: jobs.TrainVAE(config, seed, jobs.frames_of(inputs[collect])), (collect,),
         ),
+    ]  # fmt: skip
+    of_memory = [
         Stage(encode, frames, "frames", {"quantise": config.quantise}, encoding, (collect, vae)),
         Stage(
             rnn, config.rnn.updates, "updates", _settings(config, seed, "rnn"),
             lambda inputs, scratch: jobs.TrainRNN(config, seed, *(inputs[n].arrays() for n in (collect, encode))),
             (collect, encode),
         ),
-        *_controllers(config, seed, (collect, vae, encode, rnn)),
     ]  # fmt: skip
+    trained = [*of_vision, *(of_memory if config.remembers else [])]
+    return [*trained, *_controllers(config, seed, tuple(stage.name for stage in trained))]
+
+
+def networks(config: Config) -> tuple[str, ...]:
+    """The stages that C's features come from."""
+    return ("vae", "rnn") if config.remembers else ("vae",)
 
 
 def _settings(config: Config, seed: int, *parts: str) -> dict[str, Any]:
@@ -124,7 +133,7 @@ def _settings(config: Config, seed: int, *parts: str) -> dict[str, Any]:
 def _given(config: Config, seed: int) -> list[Stage]:
     """V, M and C of an imported agent."""
     folder, stages = Path(config.weights), []
-    for name in ("vae", "rnn", "controller"):
+    for name in (*networks(config), "controller"):
         file = folder / f"{name}.npz"
         if not file.is_file():
             raise UsageError(f"weights={folder}: no {name}.npz there; make it with `repro import world_models`")
@@ -200,14 +209,14 @@ def _evaluations(config: Config, seed: int, label: str) -> list[Stage]:
     """The real environment: the controller by one or (the main one) both protocols, and once random actions."""
     settings = {"seed": seed, "env": configuration.to_json(config.env), "envs": config.evaluation.envs}
     trained, array = controller_of(config, label)
-    needs = tuple(f"seed{seed}/{name}" for name in ("vae", "rnn", trained))
+    needs = tuple(f"seed{seed}/{name}" for name in (*networks(config), trained))
     main = label == measured.labels(config)[0]
 
     def begin(episodes: int, inputs: Inputs, scratch: Path) -> Job:
         of = models(config, inputs, seed)
         envs = min(config.evaluation.envs, episodes)
         policy = real.ControllerPolicy(
-            real.Agent(config, of["vae"], of["rnn"]), inputs[needs[-1]].arrays()[array], envs,
+            real.Agent(config, of["vae"], of.get("rnn")), inputs[needs[-1]].arrays()[array], envs,
             jobs.key_of(seed, "evaluate", 2),
         )  # fmt: skip
         return evolve.Evaluate(config, seed, episodes, policy)

@@ -14,6 +14,7 @@ from papers.world_models.config import Config
 from papers.world_models.pipeline import models
 from repro.envs.make import as_host, make
 from repro.envs.python_env import PythonVectorEnv
+from repro.errors import UsageError
 from repro.pipeline.evaluate import read_run
 from repro.pipeline.stages import kept
 from repro.play import Moment
@@ -23,8 +24,10 @@ CAR_KEYS = {"ArrowLeft": "left", "ArrowRight": "right", "ArrowUp": "gas", "Arrow
 
 
 def open_run(folder: Path) -> "DreamGame":
-    """The world model of the first seed of a run; `UsageError` if V and M are not finished there."""
+    """The world model of the first seed of a run; `UsageError` if V and M are not finished there or C has no M."""
     _, config, _ = read_run(folder)
+    if not config.remembers:
+        raise UsageError(f"{folder} has no M to dream in, its C sees z alone; take a run with controller.features=zh")
     inputs = kept(folder, [f"seed{config.first_seed}/{stage}" for stage in ("vae", "rnn")])
     found = models(config, inputs, config.first_seed)
     return DreamGame(config, found["vae"], found["rnn"])

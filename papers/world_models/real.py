@@ -1,4 +1,4 @@
-"""Roll-outs in the real environment, N at once: V encodes every frame (z is sampled), C acts, M follows."""
+"""Roll-outs in the real environment, N at once: V encodes every frame (z is sampled), C acts, M follows if seen."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,8 @@ from repro.envs.make import as_host, make
 class Agent:
     """V, M and C as the policy of N environments; jitted once for all controllers."""
 
-    def __init__(self, config: Config, vae_params: vae.Params, rnn_params: mdnrnn.Params) -> None:
+    def __init__(self, config: Config, vae_params: vae.Params, rnn_params: mdnrnn.Params | None) -> None:
+        """`rnn_params` may be None for a C that sees z alone: its LSTM state stays at zero."""
         self.config, self.params = config, (vae_params, rnn_params)
         self._step = jax.jit(self._decide)
 
@@ -48,6 +49,8 @@ class Agent:
         latent = vae.sample(mu, logvar, jax.random.normal(key, mu.shape))
         seen = controller.features(config.controller, latent, cell, hidden)
         action = controller.act(config.controller, controllers, seen, config.rnn.action)
+        if of_rnn is None:
+            return action, (cell, hidden)
         parts = [latent, action if config.doom else controller.controls(action)]
         if config.rnn.predict_restart:
             parts.append(first[:, None].astype(jnp.float32))

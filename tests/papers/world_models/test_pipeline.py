@@ -134,7 +134,7 @@ def test_take_cover_from_collecting_to_the_table_of_temperatures(tmp_path: Path,
 
 
 @pytest.mark.parametrize("features", ["zh", "z"])
-def test_carracing_trains_its_controller_in_the_real_environment(tmp_path: Path, features: str) -> None:
+def test_carracing_trains_its_controller_in_the_real_environment(tmp_path: Path, features: str, capsys: Any) -> None:
     more = {"controller.features": features, "controller.hidden": 0 if features == "zh" else 40}
     assert go(tmp_path, "carracing_v0", "--seeds", "1", **more) == 0
     method = "world_models" if features == "zh" else "world_models_v_only_hidden"
@@ -143,6 +143,14 @@ def test_carracing_trains_its_controller_in_the_real_environment(tmp_path: Path,
     assert not any(
         name.startswith("controller") for name in made["carracing_v0", method, "episode_return"]["deviations"]
     )
+    record = made["carracing_v0", method, "episode_return"]
+    remembers = features == "zh"
+    assert ("rnn" in record["seconds"]) == ("encode" in record["seconds"]) == remembers, "without h there is no M"
+    assert bool(records.pictures(record, tmp_path)) == remembers, "nothing dreams without M"
+    assert main(["evaluate", record["id"], "--episodes", "2", "--json"]) == 0
+    if not remembers:
+        assert main(["play", "world_models", "--run", record["id"]]) == 2
+        assert "its C sees z alone; take a run with controller.features=zh" in capsys.readouterr().err
 
 
 def test_a_run_stopped_in_every_stage_ends_with_the_same_numbers(
