@@ -36,6 +36,8 @@ class Game(Protocol):
     title: str
     keys: Mapping[str, str]
     """Key (as browsers name it: "ArrowLeft") -> what it does."""
+    toggles: frozenset[str]
+    """Those that stay down until they are pressed again."""
     temperature: float
     """At the beginning."""
 
@@ -57,7 +59,13 @@ def serve(game: Game, port: int, rate: float = 30.0) -> ThreadingHTTPServer:
 
     Raises `UsageError` where the port is taken.
     """
-    about = {"title": game.title, "keys": dict(game.keys), "temperature": game.temperature, "rate": rate}
+    about = {
+        "title": game.title,
+        "keys": dict(game.keys),
+        "toggles": sorted(game.toggles),
+        "temperature": game.temperature,
+        "rate": rate,
+    }
     page = PAGE.read_text().replace("/*ABOUT*/null", json.dumps(about).replace("<", "\\u003c")).encode()
     lock = threading.Lock()
 

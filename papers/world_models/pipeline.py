@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from papers.world_models import controller, dream, evolve, jobs, measured, real, report
+from papers.world_models import controller, dream, evolve, game, jobs, measured, real, report
 from papers.world_models.config import Config
 from repro import config as configuration
 from repro.errors import UsageError
@@ -37,19 +37,30 @@ def reproduce(config: Config, run: Run) -> list[Result]:
         reuse=reuse,
     )
     first, *others = measured.results(config, run, found)
-    return [replace(first, pictures=_video(config, run, found)), *others]
+    return [replace(first, pictures=_videos(config, run, found)), *others]
 
 
-def _video(config: Config, run: Run, found: Inputs) -> dict[str, Path]:
-    """`dream.gif` of the first seed: collected episodes above dreams of the same actions; none without an M."""
-    seed = run.seeds[0]
-    if f"seed{seed}/collect" not in found or f"seed{seed}/rnn" not in found:
+def _videos(config: Config, run: Run, found: Inputs) -> dict[str, Path]:
+    """Of the first seed: `dream.gif`, collected episodes above dreams of the same actions, and `agent.gif`, C in the
+    real environment above C in its dream; none without an M."""
+    seed, pictures = run.seeds[0], {}
+    if f"seed{seed}/rnn" not in found:
         return {}
-    given, of = models(config, found, seed), found[f"seed{seed}/collect"]
-    collected = {**of.arrays(), "frames": jobs.frames_of(of)}
-    path = report.write_rollouts(config, (given["vae"], given["rnn"]), collected, run.folder, seed)
-    run.log.say(f"real and dreamed roll-outs: {path}")
-    return {f"episodes of the random policy (above) and dreams of the same actions (below), seed {seed}": path}
+    given = models(config, found, seed)
+    if collected := found.get(f"seed{seed}/collect"):
+        series = {**collected.arrays(), "frames": jobs.frames_of(collected)}
+        path = report.write_rollouts(config, (given["vae"], given["rnn"]), series, run.folder, seed)
+        run.log.say(f"real and dreamed roll-outs: {path}")
+        pictures[f"episodes of the random policy (above) and dreams of the same actions (below), seed {seed}"] = path
+    trained = found[f"seed{seed}/controller{measured.labels(config)[0]}"].arrays()["controller"]
+    dreams = game.DreamGame(config, given["vae"], given["rnn"], trained)
+    try:
+        path = game.write_film(dreams, run.folder, 4 * evolve.EVALUATION_SEED + 10_000 * seed)
+    finally:
+        dreams.close()
+    run.log.say(f"C in the real environment and in its dream: {path}")
+    pictures[f"C in the real environment (above) and in its dream (below), from the same frame on, seed {seed}"] = path
+    return pictures
 
 
 def models(config: Config, inputs: Inputs, seed: int) -> dict[str, Any]:

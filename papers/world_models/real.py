@@ -25,11 +25,18 @@ class Agent:
         return mdnrnn.zero_state(self.config.rnn, count)
 
     def __call__(
-        self, controllers: Any, state: mdnrnn.State, images: np.ndarray, first: np.ndarray, key: jax.Array, step: int
+        self,
+        controllers: Any,
+        state: mdnrnn.State,
+        images: np.ndarray,
+        first: np.ndarray,
+        key: jax.Array,
+        step: int,
+        given: np.ndarray | None = None,
     ) -> tuple[np.ndarray, mdnrnn.State]:
         """Outputs of C `[N, A]` and the next LSTM state; `controllers` `[P]` or `[N, P]`, `first` `[N]` bool. z is
-        sampled with the numbers of `key` at `step`."""
-        action, state = self._step(self.params, controllers, state, images, first, key, np.uint32(step))
+        sampled with the numbers of `key` at `step`. What is `given` `[N, A]` is taken instead, where it is not NaN."""
+        action, state = self._step(self.params, controllers, state, images, first, key, np.uint32(step), given)
         return np.asarray(action), state
 
     def _decide(
@@ -41,6 +48,7 @@ class Agent:
         first: jax.Array,
         key: jax.Array,
         step: jax.Array,
+        given: jax.Array | None,
     ) -> tuple[jax.Array, mdnrnn.State]:
         config, key = self.config, jax.random.fold_in(key, step)
         of_vae, of_rnn = params
@@ -49,6 +57,8 @@ class Agent:
         latent = vae.sample(mu, logvar, jax.random.normal(key, mu.shape))
         seen = controller.features(config.controller, latent, cell, hidden)
         action = controller.act(config.controller, controllers, seen, config.rnn.action)
+        if given is not None:
+            action = jnp.where(jnp.isnan(given), action, given)
         if of_rnn is None:
             return action, (cell, hidden)
         parts = [latent, action if config.doom else controller.controls(action)]

@@ -26,7 +26,8 @@ class Toy:
     """The dream shows the keys as red, the temperature as green; it is over after 8 steps, the real one after 12."""
 
     title = "Toy <dream>"
-    keys = {"ArrowLeft": "left", "ArrowRight": "right"}
+    keys = {"ArrowLeft": "left", "ArrowRight": "right", "c": "cruise"}
+    toggles = frozenset({"c"})
     temperature = 0.5
 
     def __init__(self) -> None:
@@ -105,7 +106,7 @@ def test_the_page_is_one_file_and_knows_the_game(served) -> None:
         page = answer.read().decode()
     assert not re.search(r"https?://|<link|src=", page)
     about = json.loads(re.search(r"const about = (.*);", page)[1])  # type: ignore[index]
-    assert about == {"title": "Toy <dream>", "keys": Toy.keys, "temperature": 0.5, "rate": 200}
+    assert about == {"title": "Toy <dream>", "keys": Toy.keys, "toggles": ["c"], "temperature": 0.5, "rate": 200}
     assert "<dream>" not in page
 
 
@@ -138,6 +139,11 @@ const pixel = () => document.querySelector("#dream canvas").getContext("2d").get
   key("keyup", "ArrowRight"); key("keydown", " ");
   await until(() => !moment.dream_over && steps.dream > 0);
   log.push("again " + document.querySelectorAll("figure.over").length);
+  key("keydown", "c"); key("keyup", "c"); dispatchEvent(new Event("blur"));
+  await until(() => pixel()[0] === 100);
+  key("keydown", "c"); key("keyup", "c");
+  await until(() => pixel()[0] === 0);
+  log.push("stays");
   log.push("title " + document.title);
   document.body.dataset.check = log.join("; ");
 })();
@@ -168,7 +174,7 @@ def test_keys_temperature_ends_and_restart_in_chromium(served, tmp_path: Path, m
         thread.join()
     match = re.search(r'data-check="([^"]*)"', done.stdout)
     assert match, done.stderr[-2000:]
-    assert html.unescape(match[1]) == "temperature 1.50; over 8 12; again 0; title Toy <dream>"
+    assert html.unescape(match[1]) == "temperature 1.50; over 8 12; again 0; stays; title Toy <dream>"
     assert [kind for kind, _ in game.asked].count("reset") == 2
     assert (["ArrowLeft", "ArrowRight"], 0.5) in game.asked
 

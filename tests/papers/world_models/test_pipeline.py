@@ -126,7 +126,7 @@ def test_take_cover_from_collecting_to_the_table_of_temperatures(tmp_path: Path,
     assert record["deviations"]["vae.updates"] == {"paper": 308_090, "used": 6} and record["versions"]["game"] == "1.0"
     curve = made["take_cover_dream", "world_models_tau1.15", "episode_return_1024_rollouts"]["curve"][0]
     assert [step for step, _ in curve] == [2, 3] and curve[1][1] >= curve[0][1]
-    assert [picture.suffix for picture in records.pictures(record, tmp_path).values()] == [".gif"]
+    assert [picture.suffix for picture in records.pictures(record, tmp_path).values()] == [".gif", ".gif"]
     capsys.readouterr()
     assert main(["evaluate", record["id"], "--episodes", "3", "--json"]) == 0
     returns = json.loads(capsys.readouterr().out)["returns"]

@@ -12,9 +12,11 @@ from PIL import Image
 pytest.importorskip("vizdoom")
 pytest.importorskip("numba")
 
-from papers.world_models import PAPER, mdnrnn, policies, report, vae
+from papers.world_models import PAPER, controller, mdnrnn, policies, real, report, vae
 from papers.world_models.config import CAR, DOOM, Config
-from papers.world_models.play import DreamGame, actions, open_run
+from papers.world_models.game import DreamGame, actions, film, write_film
+from papers.world_models.play import open_run
+from repro.envs.make import as_host, make
 from repro.errors import UsageError
 
 
@@ -68,6 +70,55 @@ def test_keys_and_temperature_change_the_dream_and_a_seed_repeats_it(doom: Confi
     np.testing.assert_array_equal(latents("", 1.0), still)
     assert (latents("ArrowRight", 1.0) != still).any()
     assert (latents("", 0.1) != still).any()
+    game.close()
+
+
+@pytest.mark.parametrize("suite", [DOOM, CAR])
+def test_c_steers_each_world_by_what_it_sees_there_while_its_key_is_down(suite: str) -> None:
+    config = small(suite, "take_cover" if suite == DOOM else "carracing_v0")
+    given = models(config, restart_bias=-100.0)
+    weights = np.random.default_rng(0).normal(size=controller.count(config.controller, config.rnn))
+    game = DreamGame(config, *given, weights)
+    assert game.keys["c"] == "let C steer" and game.toggles == {"c"}
+    game.reset(3)
+    agent = real.Agent(config, *given)
+    memory, timestep, rewards = agent.start(1), game.real, np.zeros(2)
+    env = as_host(make(config.suite, config.task, [3], config.env))
+    env.reset()
+    for step in range(1, 7):
+        keys = frozenset({"c"}) if step % 3 else frozenset({"ArrowLeft"})
+        chosen = np.full((1, config.rnn.action), np.nan) if "c" in keys else actions(config, keys)
+        before = game.state
+        game.step(keys, 1.0)
+        # The real side is what evaluation does, with the same memory.
+        image, first = timestep.obs["image"], timestep.is_first
+        action, memory = agent(controller.rounded(weights), memory, image, first, game.key, step, chosen)
+        np.testing.assert_array_equal(action[~np.isnan(chosen)], chosen[~np.isnan(chosen)])
+        timestep = env.step(policies.for_environment(config, action))
+        np.testing.assert_array_equal(timestep.obs["image"][0], game.moment.real)
+        rewards += [timestep.reward[0], game.real.reward[0]]
+        # The dream is M under what C says of the dream.
+        seen = controller.features(config.controller, before.latent, before.cell, before.hidden)
+        own = controller.act(config.controller, controller.rounded(weights), seen, config.rnn.action)
+        taken = policies.for_model(config, np.asarray(own) if "c" in keys else chosen.astype(np.float32))
+        parts = [before.latent, taken, *([before.restart[:, None]] if config.doom else [])]
+        cell, hidden = mdnrnn.step(given[1], (before.cell, before.hidden), *parts)
+        np.testing.assert_allclose(game.state.hidden, hidden, rtol=1e-5, atol=1e-6)
+    assert rewards[0] == rewards[1]
+    env.close()
+    game.close()
+
+
+def test_a_film_shows_c_in_both_worlds_and_black_after_the_end(tmp_path: Path) -> None:
+    doom = small(DOOM, "take_cover")
+    weights = np.zeros(controller.count(doom.controller, doom.rnn))
+    game = DreamGame(doom, *models(doom, restart_bias=100.0), weights)  # M says "over" at once
+    frames = film(game, 5, 6)
+    assert frames.shape == (6, 128, 64, 3) and frames.dtype == np.uint8
+    assert frames[:2, 64:].any((1, 2, 3)).all() and not frames[2:, 64:].any()
+    assert frames[:, :64].any((1, 2, 3)).all() and (frames[0, :64] != frames[5, :64]).any()
+    with Image.open(write_film(game, tmp_path, 5, count=2, steps=12)) as gif:
+        assert gif.size == (128, 128) and 1 < gif.n_frames <= 6  # equal frames are one
     game.close()
 
 
