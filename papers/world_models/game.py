@@ -92,8 +92,7 @@ class DreamGame:
         of, outputs = self.config.controller, self.config.rnn.action
         own = controller.act(of, weights, controller.features(of, state.latent, state.cell, state.hidden), outputs)
         action = jnp.where(jnp.isnan(given), own, given)
-        seen = action if self.config.doom else controller.controls(action)
-        return report.step(self.config, params, state, seen, temperature, key)
+        return report.step(self.config, params, state, policies.for_model(self.config, action), temperature, key)
 
 
 def actions(config: Config, keys: frozenset[str]) -> np.ndarray:

@@ -7,7 +7,7 @@ from papers.world_models.game import DreamGame
 from papers.world_models.pipeline import models
 from repro.errors import UsageError
 from repro.pipeline.evaluate import read_run
-from repro.pipeline.stages import kept
+from repro.pipeline.stages import is_finished, kept
 
 
 def open_run(folder: Path) -> DreamGame:
@@ -16,11 +16,9 @@ def open_run(folder: Path) -> DreamGame:
     _, config, _ = read_run(folder)
     if not config.remembers:
         raise UsageError(f"{folder} has no M to dream in, its C sees z alone; take a run with controller.features=zh")
-    seed, trained = config.first_seed, f"controller{measured.labels(config)[0]}"
-    names = [f"seed{seed}/vae", f"seed{seed}/rnn"]
-    if (folder / "stages" / f"seed{seed}" / trained / "artefact").is_dir():
-        names.append(f"seed{seed}/{trained}")
-    inputs = kept(folder, names)
-    found = models(config, inputs, seed)
-    weights = inputs[names[2]].arrays()["controller"] if names[2:] else None
+    seed = config.first_seed
+    found = models(config, kept(folder, [f"seed{seed}/vae", f"seed{seed}/rnn"]), seed)
+    name, weights = f"seed{seed}/controller{measured.labels(config)[0]}", None
+    if is_finished(folder, name):
+        weights = kept(folder, [name])[name].arrays()["controller"]
     return DreamGame(config, found["vae"], found["rnn"], weights)

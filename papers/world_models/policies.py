@@ -1,9 +1,12 @@
 """The policies that collect data, and what the real environments take. An episode's actions are drawn before it begins,
 from (seed, environment, episode) alone, so that a resumed collection draws the same."""
 
+from typing import Any
+
 import numpy as np
 
 from papers.world_models.config import CollectConfig, Config
+from papers.world_models.controller import controls
 from repro.envs.vizdoom import THIRD, thirds
 
 CAR_LATENT = 32
@@ -76,9 +79,6 @@ def for_environment(config: Config, actions: np.ndarray) -> dict[str, np.ndarray
     return {"action": thirds(np.asarray(actions)[:, 0])}
 
 
-def for_model(config: Config, actions: np.ndarray) -> np.ndarray:
+def for_model(config: Config, actions: Any) -> Any:
     """What M sees for C's outputs `[..., A]`: CarRacing's are steering, gas and brake."""
-    if config.doom:
-        return actions
-    steer, gas, brake = np.moveaxis(actions, -1, 0)
-    return np.stack([steer, (gas + 1) / 2, np.clip(brake, 0, 1)], -1)
+    return actions if config.doom else controls(actions)

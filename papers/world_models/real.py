@@ -61,7 +61,7 @@ class Agent:
             action = jnp.where(jnp.isnan(given), action, given)
         if of_rnn is None:
             return action, (cell, hidden)
-        parts = [latent, action if config.doom else controller.controls(action)]
+        parts = [latent, policies.for_model(config, action)]
         if config.rnn.predict_restart:
             parts.append(first[:, None].astype(jnp.float32))
         return action, mdnrnn.step(of_rnn, (cell, hidden), *parts)

@@ -53,7 +53,7 @@ def rollout(config: Config, params: Models, images: np.ndarray, chosen: np.ndarr
     advance = jax.jit(partial(step, config))
     dreamed, over = [np.asarray(picture)[0]], False
     for t in range(len(images) - 1):
-        seen = jnp.asarray(policies.for_model(config, np.asarray(chosen[t : t + 1], np.float32)))
+        seen = policies.for_model(config, jnp.asarray(chosen[t : t + 1], jnp.float32))
         of_step = jax.random.fold_in(key, t + 1)
         state, picture, done = advance(params, state, seen, config.dream.temperature, of_step)
         dreamed.append(np.zeros_like(dreamed[0]) if over else np.asarray(picture)[0])

@@ -294,13 +294,17 @@ def load_artefact(folder: Path, identity: Mapping[str, Any] | None = None) -> Ar
     return artefact
 
 
+def is_finished(folder: Path, name: str) -> bool:
+    """Whether the run in `folder` has the artefact of the stage `name`."""
+    return (folder / "stages" / name / "artefact").is_dir()
+
+
 def kept(folder: Path, names: Sequence[str]) -> dict[str, Artefact]:
     """Artefacts of finished stages of the run in `folder`, verified; `UsageError` names the first that is missing."""
-    homes = {name: folder / "stages" / name / "artefact" for name in names}
-    for name, home in homes.items():
-        if not home.is_dir():
+    for name in names:
+        if not is_finished(folder, name):
             raise UsageError(f"{folder} has no finished stage {name}; finish it with repro reproduce ... --resume")
-    return {name: load_artefact(home) for name, home in homes.items()}
+    return {name: load_artefact(folder / "stages" / name / "artefact") for name in names}
 
 
 def run_alone(stage: Stage, inputs: Mapping[str, Artefact]) -> dict[str, np.ndarray]:

@@ -28,3 +28,16 @@ def test_anything_but_frames_is_refused(tmp_path, frames):
     with pytest.raises(ValueError, match="uint8 frames"):
         write_gif(tmp_path / "v.gif", frames)
     assert not list(tmp_path.iterdir())
+
+
+def test_few_colours_keep_what_is_small_and_of_a_rare_colour(tmp_path):
+    """A fireball before a wall of many browns, of which a palette cut by frequency has nothing but browns."""
+    frames = np.random.default_rng(0).integers(0, 40, (2, 64, 64, 3)).astype(np.uint8) + np.array(
+        [80, 60, 40], np.uint8
+    )
+    frames[:, 30:33, 30:33] = (250, 220, 60)
+    write_gif(tmp_path / "few.gif", frames, colors=32)
+    with Image.open(tmp_path / "few.gif") as gif:
+        shown = np.asarray(gif.convert("RGB")).astype(int)
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) <= 32
+    assert np.abs(shown[30:33, 30:33] - (250, 220, 60)).max() <= 32
