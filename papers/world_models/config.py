@@ -53,10 +53,14 @@ class VAEConfig:
     learning_rate: float = 1e-4
     updates: int = 1_000_000
     """10 epochs over 10,000 episodes (R; A: 1 epoch)."""
+    frames: int = 0
+    """V is trained on so many of the collected frames, drawn once and held in memory; 0: on all. Not the paper's."""
 
     def __post_init__(self) -> None:
         if len(self.encoder_filters) != 4 or len(self.decoder_filters) != 3:
             raise ValueError("encoder_filters needs 4 and decoder_filters 3 widths")
+        if self.frames < 0 or 0 < self.frames < self.batch:
+            raise ValueError("frames must be at least batch, or 0 for all")
         positive(self, "latent", "batch", "updates", "learning_rate")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from papers.world_models import mdnrnn, policies, vae
-from papers.world_models.config import Config
+from papers.world_models.config import Config, MDNRNNConfig
 from repro.envs.base import HostEnv
 from repro.envs.make import as_host, make
 from repro.errors import RunError
@@ -138,11 +138,22 @@ def frames_of(collected: Artefact) -> np.ndarray:
     return np.memmap(collected.folder / "frames.bin", np.uint8, "r").reshape(-1, 64, 64, 3)
 
 
+def drawn(count: int, seed: int, frames: np.ndarray) -> np.ndarray:
+    """`count` of `[F, 64, 64, 3]` frames without repetition, in their order, in memory; all as they are if it is 0."""
+    if not count:
+        return frames
+    if count > len(frames):
+        raise RunError(f"{len(frames)} frames were collected, fewer than vae.frames={count}")
+    # Epochs shuffle with [seed, epoch].
+    chosen = np.random.default_rng([seed, 2**20]).choice(len(frames), count, replace=False)
+    return np.asarray(frames[np.sort(chosen)])
+
+
 class TrainVAE(Job):
     """Adam on batches of frames, shuffled anew every epoch, the last incomplete batch of an epoch left out."""
 
     def __init__(self, config: Config, seed: int, frames: np.ndarray) -> None:
-        self.of, self.seed, self.frames = config.vae, seed, frames
+        self.of, self.seed, self.frames = config.vae, seed, drawn(config.vae.frames, seed, frames)
         self.per_epoch = len(self.frames) // self.of.batch
         if not self.per_epoch:
             raise RunError(f"{len(self.frames)} frames were collected, fewer than vae.batch={self.of.batch}")
@@ -244,38 +255,19 @@ class TrainRNN(Job):
             raise RunError(f"{have} are too few for rnn.batch={of.batch} sequences of rnn.length={of.length}")
         if not of.predict_restart and self.lengths.min() <= of.length:
             raise RunError(f"rnn.length={of.length} must be less than an episode's {self.lengths.min()} frames")
-        optimiser = adam_tf(partial(mdnrnn.learning_rate, of), of.clip)
         params = mdnrnn.init(key_of(seed, "init", 1), of)
-        self.state = (params, optimiser.init(params), mdnrnn.zero_state(of, of.batch))
+        self.state = (params, _rnn_optimiser(of).init(params), mdnrnn.zero_state(of, of.batch))
         self.epoch = -1
         self.order: np.ndarray = np.zeros(0, np.int64)
-
-        def update(state: Any, frames: Any, rows: jax.Array, number: jax.Array) -> Any:
-            params, moments, carried = state
-            mu, logvar, action, restart = (x[rows.T] for x in frames)
-            carried = jax.tree.map(lambda x: jnp.where(number % self.per_epoch == 0, 0.0, x), carried)
-            normal = jax.random.normal(key_of(seed, "learn", number + 2**30), mu.shape)
-            latent = vae.sample(mu.astype(jnp.float32), logvar.astype(jnp.float32), normal)
-            batch = mdnrnn.Batch(latent, action, restart if of.predict_restart else None)
-
-            def objective(params: mdnrnn.Params) -> Any:
-                losses, last = mdnrnn.loss(params, of, batch, carried)
-                return losses.total, (losses, last)
-
-            gradient, (losses, last) = jax.grad(objective, has_aux=True)(params)
-            change, moments = optimiser.update(gradient, moments)
-            metrics = {"loss": losses.total, "latent": losses.latent, "restart": losses.restart}
-            carried = last if of.predict_restart else carried
-            return (optax.apply_updates(params, change), moments, carried), metrics
-
-        self.update = jax.jit(update, donate_argnums=0)
+        self.update = jax.jit(partial(rnn_update, of), donate_argnums=0)
 
     def step(self, index: int) -> Mapping[str, Any]:
         """One update."""
         epoch, number = divmod(index, self.per_epoch)
         if epoch != self.epoch:
             self._shuffle(epoch)
-        self.state, metrics = self.update(self.state, self.frames, self.order[number], jnp.int32(index))
+        numbers = (np.int32(n) for n in (index, self.per_epoch, self.seed))
+        self.state, metrics = self.update(self.state, self.frames, self.order[number], *numbers)
         return metrics
 
     def _shuffle(self, epoch: int) -> None:
@@ -293,6 +285,39 @@ class TrainRNN(Job):
     def write(self, folder: Path) -> None:
         """The parameters."""
         save_arrays(folder, self.state[0])
+
+
+def _rnn_optimiser(of: MDNRNNConfig) -> optax.GradientTransformation:
+    return adam_tf(partial(mdnrnn.learning_rate, of), of.clip)
+
+
+def rnn_update(
+    of: MDNRNNConfig,
+    state: Any,
+    frames: tuple[jax.Array, ...],
+    rows: jax.Array,
+    number: jax.Array,
+    per_epoch: jax.Array,
+    seed: jax.Array,
+) -> Any:
+    """Update `number` of M from the frames `rows` `[B, T + 1]` of (mu, logvar, action, restart) `[F, ...]`: the new
+    state (parameters, moments, LSTM state) and losses. Every argument but `of` may have an axis of seeds."""
+    params, moments, carried = state
+    mu, logvar, action, restart = (x[rows.T] for x in frames)
+    carried = jax.tree.map(lambda x: jnp.where(number % per_epoch == 0, 0.0, x), carried)
+    normal = jax.random.normal(keys(seed[None], "learn", number + 2**30)[0], mu.shape)
+    latent = vae.sample(mu.astype(jnp.float32), logvar.astype(jnp.float32), normal)
+    batch = mdnrnn.Batch(latent, action, restart if of.predict_restart else None)
+
+    def objective(params: mdnrnn.Params) -> Any:
+        losses, last = mdnrnn.loss(params, of, batch, carried)
+        return losses.total, (losses, last)
+
+    gradient, (losses, last) = jax.grad(objective, has_aux=True)(params)
+    change, moments = _rnn_optimiser(of).update(gradient, moments)
+    metrics = {"loss": losses.total, "latent": losses.latent, "restart": losses.restart}
+    carried = last if of.predict_restart else carried
+    return (optax.apply_updates(params, change), moments, carried), metrics
 
 
 def pieces(first: np.ndarray, lengths: np.ndarray, order: np.ndarray, batch: int, length: int) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Facts of the paper and its code: sizes, parameter counts, losses, sampling, dreams, controllers."""
 
 from dataclasses import replace
+from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from papers.world_models import config, controller, dream, evolve, jobs, mdnrnn, policies, vae
 from papers.world_models.config import CAR, DOOM, ControllerConfig, MDNRNNConfig, VAEConfig
+from repro.errors import RunError
 
 SMALL = MDNRNNConfig(latent=4, action=1, hidden=8, predict_restart=True)
 
@@ -252,6 +255,47 @@ def test_a_share_of_the_roll_outs_sweeps_from_side_to_side():
 def test_shares_that_make_no_sense(suite, task, share):
     with pytest.raises(ValueError, match="sweeps"):
         replace(config.paper(suite, task).collect, sweeps=share)
+
+
+def test_frames_for_v_are_drawn_once_and_are_all_there():
+    frames = np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+    one, again, other = (jobs.drawn(25, seed, frames)[:, 0, 0, 0] for seed in (0, 0, 1))
+    assert len(set(one)) == 25 and (np.diff(one.astype(int)) > 0).all()
+    assert (one == again).all() and set(one) != set(other)
+    assert jobs.drawn(0, 0, frames) is frames
+    with pytest.raises(RunError, match="40 frames were collected, fewer than vae.frames=41"):
+        jobs.drawn(41, 0, frames)
+    with pytest.raises(ValueError, match="at least batch"):
+        config.VAEConfig(frames=99)
+
+
+def test_m_of_several_seeds_in_one_program_learns_what_each_learns_alone():
+    of = config.MDNRNNConfig(
+        latent=4, action=1, hidden=8, mixtures=2, predict_restart=True, batch=3, length=5, updates=4
+    )
+    full = replace(config.paper(DOOM, "take_cover"), rnn=of, vae=VAEConfig(latent=of.latent))
+    alone = []
+    for seed in (0, 1):
+        random = np.random.default_rng(seed)
+        lengths = random.integers(8, 20, 9 + seed)
+        size = (lengths.sum(), of.latent)
+        series = {name: random.standard_normal(size).astype(np.float16) for name in ("mu", "logvar")}
+        actions = random.uniform(-1, 1, (size[0], 1)).astype(np.float16)
+        alone.append(jobs.TrainRNN(full, seed, {"lengths": lengths, "actions": actions}, series))
+    state = jax.tree.map(lambda *x: jnp.stack(x), *[job.state for job in alone])
+    longest = max(len(job.frames[3]) for job in alone)
+    pad = lambda x: jnp.pad(x, [(0, longest - len(x))] + [(0, 0)] * (x.ndim - 1))  # noqa: E731
+    frames = tuple(jnp.stack([pad(job.frames[k]) for job in alone]) for k in range(4))
+    per_epoch, seeds = jnp.array([job.per_epoch for job in alone]), jnp.array([0, 1])
+    assert per_epoch[0] != per_epoch[1]
+    together = jax.jit(jax.vmap(partial(jobs.rnn_update, of), in_axes=(0, 0, 0, None, 0, 0)))
+    for number in range(2 * int(per_epoch.max())):
+        for job in alone:
+            job.step(number)
+        rows = np.stack([job.order[number % job.per_epoch] for job in alone])
+        state, _ = together(state, frames, rows, number, per_epoch, seeds)
+    for seed, job in enumerate(alone):
+        chex.assert_trees_all_close(jax.tree.map(lambda x, s=seed: x[s], state), job.state, rtol=1e-4, atol=1e-6)
 
 
 def test_pieces_follow_one_another_in_rows():
