@@ -20,7 +20,8 @@ from papers.dreamerv3.losses import (
     replay_critic_loss,
     replay_returns,
 )
-from papers.dreamerv3.networks import Features, Networks, Policy, Posterior, sample_action, vectorize
+from papers.dreamerv3.networks import Networks, Policy, Posterior, sample_action
+from papers.dreamerv3.observations import Features, vectorize
 from repro.envs.base import Space, Spaces, TimeStep
 from repro.nn.distributions import Forced
 from repro.nn.params import Definition, Params, cast

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from papers.dreamerv3.networks import Features, Networks, Policy, ScalarHead, sample_action, vectorize
+from papers.dreamerv3.networks import Networks, Policy, ScalarHead, sample_action
+from papers.dreamerv3.observations import Features, vectorize
 from repro.envs.base import Spaces
 from repro.nn.distributions import Forced, TwoHot
 from repro.nn.layers import MLP, known_linear

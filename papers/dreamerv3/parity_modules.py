@@ -10,7 +10,8 @@ from papers.dreamerv3 import official
 from papers.dreamerv3.agent_config import DecoderConfig, EncoderConfig, RSSMConfig
 from papers.dreamerv3.algorithm import reconstruction_loss
 from papers.dreamerv3.losses import event_sum, latent_losses
-from papers.dreamerv3.networks import RSSM, Actor, ContinueHead, Decoder, Encoder, ScalarHead, vectorize, width
+from papers.dreamerv3.networks import RSSM, Actor, ContinueHead, ScalarHead
+from papers.dreamerv3.observations import Decoder, Encoder, vectorize, width
 from repro.envs.base import Space, Spaces
 from repro.errors import UsageError
 from repro.interop.parity import Case

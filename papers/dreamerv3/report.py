@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from papers.dreamerv3.algorithm import AgentState, DreamerV3
-from papers.dreamerv3.networks import vectorize
+from papers.dreamerv3.observations import vectorize
 from repro.pipeline.algorithm import Transition
 
 GIVEN, PREDICTED = (0, 255, 0), (255, 0, 0)

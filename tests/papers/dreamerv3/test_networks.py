@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from papers.dreamerv3.agent_config import EncoderConfig, HeadConfig, RSSMConfig, size
-from papers.dreamerv3.networks import RSSM, Actor, ContinueHead, Encoder, ScalarHead
+from papers.dreamerv3.networks import RSSM, Actor, ContinueHead, ScalarHead
+from papers.dreamerv3.observations import Encoder
 from repro.envs.base import Space
 from repro.nn.params import Definition
 from tests.papers.dreamerv3.agents import perturbed
