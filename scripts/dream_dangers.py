@@ -71,6 +71,8 @@ def main() -> None:
     _print(kind, found[f"seed{seed}/collect"].arrays()["lengths"], config.env.time_limit or limit)
     for path in args.record:
         record = json.loads(path.read_text())
+        if not all("length" in episodes for episodes in record["episodes"]):
+            parser.error(f"{path} has no lengths of episodes; take a record of episode_return")
         lengths = np.concatenate([episodes["length"] for episodes in record["episodes"]])
         _print(f"{record['task']}, {record['method']}, {record['id']}", lengths, limit)
     for name, actions in blind(config, args.episodes).items():
