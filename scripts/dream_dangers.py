@@ -20,7 +20,7 @@ import numpy as np
 from papers.world_models import dream, pipeline, policies
 from papers.world_models.config import DOOM, Config, cpu
 from repro import config as configuration
-from repro.pipeline.stages import kept
+from repro.pipeline.artefacts import kept
 
 WIDTH, BINS = 150, 10
 SWEEPS = (60, 100)

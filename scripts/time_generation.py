@@ -20,7 +20,7 @@ import numpy as np
 from papers.world_models import controller, dream, mdnrnn, pipeline
 from papers.world_models.config import DOOM, cpu
 from repro import config as configuration
-from repro.pipeline.stages import kept
+from repro.pipeline.artefacts import kept
 
 
 def main() -> None:

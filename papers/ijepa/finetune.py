@@ -16,8 +16,9 @@ from repro.data.loader import Loader
 from repro.data.transforms import normalise
 from repro.evaluation.probes.finetune import FineTune, FineTuning
 from repro.nn import vit
+from repro.pipeline.artefacts import save_arrays
 from repro.pipeline.seeds import keys
-from repro.pipeline.stages import Job, save_arrays
+from repro.pipeline.stages import Job
 
 
 class Tune(Job):

@@ -21,8 +21,9 @@ from repro.data.sets import SETS
 from repro.data.transforms import CentreCrop, RandomResizedCrop, Transform, normalise
 from repro.evaluation.probes import Heads, LinearProbe, knn, linear_probe
 from repro.nn import vit
+from repro.pipeline.artefacts import Artefact, save_arrays
 from repro.pipeline.seeds import keys
-from repro.pipeline.stages import Artefact, Job, save_arrays
+from repro.pipeline.stages import Job
 from repro.scale import mesh as meshes
 
 Features = dict[str, np.ndarray]

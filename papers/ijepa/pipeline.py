@@ -22,9 +22,10 @@ from repro.evaluation import protocols
 from repro.evaluation.probes import LinearProbe
 from repro.evaluation.probes.protocols import ONE_PERCENT, linear_protocol
 from repro.nn import vit
+from repro.pipeline.artefacts import Artefact, kept
 from repro.pipeline.run import Result, Run
 from repro.pipeline.seeds import keys
-from repro.pipeline.stages import Artefact, Job, Stage, kept, run_alone, run_stages
+from repro.pipeline.stages import Job, Stage, run_alone, run_stages
 from repro.tracker import published
 
 Inputs = Mapping[str, Artefact]

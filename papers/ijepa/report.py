@@ -11,7 +11,7 @@ from papers.ijepa.config import Config
 from repro.data import loader
 from repro.data.sets import known, open_set
 from repro.data.transforms import normalise
-from repro.pipeline.stages import Artefact
+from repro.pipeline.artefacts import Artefact
 
 IMAGES, SIDE = 8, 128
 TARGETS = ((230, 80, 60), (60, 160, 230), (90, 200, 90), (240, 200, 60))

@@ -172,10 +172,13 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class StagesConfig:
-    """How stages run; none of it changes a number."""
+    """How stages run; none of it changes a number (`together`: but for rounding)."""
 
     log_seconds: float = 10.0
     checkpoint_minutes: float = 5.0
+    together: Literal["auto", "yes", "no"] = "auto"
+    """Whether M of all seeds is trained in one program (sums may be rounded otherwise); "auto": except on a CPU, where
+    it is no faster."""
     reuse: str = ""
     """Folder of another run whose fitting artefacts are taken instead of being made again."""
 

@@ -13,7 +13,8 @@ from papers.world_models.config import Config
 from papers.world_models.jobs import STEPS, key_of
 from papers.world_models.real import Agent, ControllerPolicy, Games, play, uniform_policy
 from repro.optim import cma_es
-from repro.pipeline.stages import Job, save_arrays
+from repro.pipeline.artefacts import save_arrays
+from repro.pipeline.stages import Job
 
 EVALUATION_SEED = 1_000_000
 """Environments of an evaluation are seeded from here on."""

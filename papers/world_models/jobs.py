@@ -1,7 +1,7 @@
 """The stages before C at work: collect, V, encode, M."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,9 @@ from repro.envs.base import HostEnv
 from repro.envs.make import as_host, make
 from repro.errors import RunError
 from repro.optim.adam import adam_tf
+from repro.pipeline.artefacts import Artefact, save_arrays
 from repro.pipeline.seeds import keys
-from repro.pipeline.stages import Artefact, Job, save_arrays
+from repro.pipeline.stages import Job, Joined
 
 FRAME = 64 * 64 * 3
 STEPS = 32
@@ -263,12 +264,16 @@ class TrainRNN(Job):
 
     def step(self, index: int) -> Mapping[str, Any]:
         """One update."""
+        numbers = (np.int32(n) for n in (index, self.per_epoch, self.seed))
+        self.state, metrics = self.update(self.state, self.frames, self.rows(index), *numbers)
+        return metrics
+
+    def rows(self, index: int) -> np.ndarray:
+        """The frames of update `index`, `[B, T + 1]`."""
         epoch, number = divmod(index, self.per_epoch)
         if epoch != self.epoch:
             self._shuffle(epoch)
-        numbers = (np.int32(n) for n in (index, self.per_epoch, self.seed))
-        self.state, metrics = self.update(self.state, self.frames, self.order[number], *numbers)
-        return metrics
+        return self.order[number]
 
     def _shuffle(self, epoch: int) -> None:
         """`order` becomes the frames of every batch of the epoch, `[batches, rows, length + 1]`."""
@@ -285,6 +290,32 @@ class TrainRNN(Job):
     def write(self, folder: Path) -> None:
         """The parameters."""
         save_arrays(folder, self.state[0])
+
+
+class TrainRNNs(Joined):
+    """M of several seeds in one program: its steps through time are short, and an accelerator that waits for them does
+    those of all seeds in the same time."""
+
+    parts: Sequence[TrainRNN]
+
+    def __init__(self, parts: Sequence[TrainRNN]) -> None:
+        super().__init__(parts)
+        longest = max(len(part.frames[0]) for part in parts)
+        each = [[np.asarray(x) for x in part.frames] for part in parts]
+        for part in parts:
+            del part.frames
+        fill = lambda x: np.pad(x, [(0, longest - len(x))] + [(0, 0)] * (x.ndim - 1))  # noqa: E731
+        self.frames = tuple(jax.device_put(np.stack([fill(x) for x in of])) for of in zip(*each, strict=True))
+        self.per_epoch = np.array([part.per_epoch for part in parts], np.int32)
+        self.seeds = np.array([part.seed for part in parts], np.int32)
+        one = partial(rnn_update, parts[0].of)
+        self.update = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None, 0, 0)), donate_argnums=0)
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        """One update of every seed."""
+        rows = np.stack([part.rows(index) for part in self.parts])
+        self.state, metrics = self.update(self.state, self.frames, rows, np.int32(index), self.per_epoch, self.seeds)
+        return metrics
 
 
 def _rnn_optimiser(of: MDNRNNConfig) -> optax.GradientTransformation:

@@ -9,8 +9,8 @@ import numpy as np
 from papers.world_models.config import Config
 from repro.evaluation import protocols
 from repro.evaluation.protocols import Protocol
+from repro.pipeline.artefacts import Artefact
 from repro.pipeline.run import Result, Run
-from repro.pipeline.stages import Artefact
 
 CAR_METHODS = {
     ("zh", 0): "world_models",

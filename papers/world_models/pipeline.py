@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,8 +16,9 @@ from papers.world_models import controller, dream, evolve, game, jobs, measured,
 from papers.world_models.config import Config
 from repro import config as configuration
 from repro.errors import UsageError
+from repro.pipeline.artefacts import Artefact, kept
 from repro.pipeline.run import Result, Run
-from repro.pipeline.stages import Artefact, Job, Stage, kept, run_stages
+from repro.pipeline.stages import Job, Stage, Together, run_stages
 
 STARTS = 1_000
 """First frames that dreams begin from (release: `initial_z.json`)."""
@@ -31,7 +33,7 @@ def reproduce(config: Config, run: Run) -> list[Result]:
         raise UsageError(f"stages.reuse={reuse}: no stages there; give the folder of a run")
     found = run_stages(
         run,
-        [stage for seed in run.seeds for stage in stages_of(config, seed)],
+        in_order(config, run.seeds),
         log_seconds=config.stages.log_seconds,
         checkpoint_minutes=config.stages.checkpoint_minutes,
         reuse=reuse,
@@ -130,6 +132,18 @@ def stages_of(config: Config, seed: int) -> list[Stage]:
     ]  # fmt: skip
     trained = [*of_vision, *(of_memory if config.remembers else [])]
     return [*trained, *_controllers(config, seed, tuple(stage.name for stage in trained))]
+
+
+def in_order(config: Config, seeds: Sequence[int]) -> list[Stage | Together]:
+    """The stages of all seeds: one seed after the other, but for M where it is trained together."""
+    each = [stages_of(config, seed) for seed in seeds]
+    together = {"auto": jax.default_backend() != "cpu", "yes": True, "no": False}[config.stages.together]
+    if len(each) == 1 or config.weights or not config.remembers or not together:
+        return [stage for stages in each for stage in stages]
+    memory = next(i for i, stage in enumerate(each[0]) if stage.name.endswith("/rnn"))
+    before = [stage for stages in each for stage in stages[:memory]]
+    after = [stage for stages in each for stage in stages[memory + 1 :]]
+    return [*before, Together(tuple(stages[memory] for stages in each), jobs.TrainRNNs), *after]
 
 
 def networks(config: Config) -> tuple[str, ...]:

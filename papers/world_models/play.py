@@ -6,8 +6,8 @@ from papers.world_models import measured
 from papers.world_models.game import DreamGame
 from papers.world_models.pipeline import models
 from repro.errors import UsageError
+from repro.pipeline.artefacts import is_finished, kept
 from repro.pipeline.evaluate import read_run
-from repro.pipeline.stages import is_finished, kept
 
 
 def open_run(folder: Path) -> DreamGame:

@@ -1,13 +1,12 @@
 """A pipeline of named stages (World Models: collect, V, M, C; I-JEPA: pre-train, probe) and the one way they all run.
 
-A stage works in steps until its stopping rule says so and leaves an artefact: a folder of files with their digests, the
-settings they were made with and the digests of the artefacts they were made from. A stage that was interrupted goes on
-from its checkpoint with the same numbers; one that was finished is verified and taken as it is.
+A stage works in steps until its stopping rule says so and leaves an artefact (`artefacts`). A stage that was
+interrupted goes on from its checkpoint with the same numbers; one that was finished is verified and taken as it is. The
+same stage of several seeds can be one program (`Together`).
 """
 
 import hashlib
 import json
-import os
 import shutil
 import signal
 import tempfile
@@ -19,15 +18,16 @@ from types import FrameType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from repro import platform
-from repro.errors import RunError, UsageError
+from repro.errors import RunError
+from repro.pipeline.artefacts import MANIFEST, Artefact, differences, load_artefact, seal
 from repro.pipeline.checkpoint import Checkpoints
 from repro.pipeline.log import Progress, duration
 from repro.pipeline.run import Run
 
-MANIFEST = "manifest.json"
 SECONDS = "seconds"
 """File with the wall-clock seconds that a stage has taken so far, all starts together."""
 MADE_ON = "made_on.json"
@@ -59,27 +59,41 @@ class Job:
         """Writes the artefact's files into an empty folder."""
         raise NotImplementedError
 
+    def write_each(self, folders: Sequence[Path]) -> None:
+        """Writes the artefact of every stage that the job is the work of: one, unless it is `Joined`."""
+        (folder,) = folders
+        self.write(folder)
+
     def close(self) -> None:
         """Frees environments, threads and files."""
 
 
-class Artefact:
-    """What a finished stage left in `folder`."""
+class Joined(Job):
+    """Jobs of the same stage, one a seed, as one: their states are stacked on a leading axis S, all of which `step`
+    takes a step further; its metrics are `[S]`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        self.digest: str = self.manifest["digest"]
+    def __init__(self, parts: Sequence[Job]) -> None:
+        self.parts = parts
+        self.state = jax.tree.map(lambda *x: jnp.stack(x), *[part.state for part in parts])
 
-    def arrays(self, name: str = "arrays.npz") -> dict[str, np.ndarray]:
-        """The arrays written by `save_arrays`."""
-        with np.load(self.folder / name, allow_pickle=False) as archive:
-            return dict(archive)
+    def done(self, steps: int) -> int:
+        """Units of work done, of every part."""
+        return self.parts[0].done(steps)
 
+    def loose(self) -> dict[str, np.ndarray]:
+        """Those of the parts, numbered."""
+        return {f"{i}.{name}": x for i, part in enumerate(self.parts) for name, x in part.loose().items()}
 
-def save_arrays(folder: Path, arrays: Mapping[str, Any], name: str = "arrays.npz") -> None:
-    """Writes named arrays as one file of the artefact."""
-    np.savez(folder / name, **{key: np.asarray(value) for key, value in arrays.items()})  # type: ignore[arg-type]
+    def restore(self, loose: Mapping[str, np.ndarray]) -> None:
+        """Undoes `loose`."""
+        for i, part in enumerate(self.parts):
+            part.restore({name.split(".", 1)[1]: x for name, x in loose.items() if name.startswith(f"{i}.")})
+
+    def write_each(self, folders: Sequence[Path]) -> None:
+        """The artefact of every part, as if it had worked alone."""
+        for i, (part, folder) in enumerate(zip(self.parts, folders, strict=True)):
+            part.state = jax.tree.map(lambda x, i=i: x[i], self.state)
+            part.write(folder)
 
 
 @dataclass(frozen=True)
@@ -100,9 +114,27 @@ class Stage:
     """Names of earlier stages."""
 
 
+@dataclass(frozen=True)
+class Together:
+    """The same stage of several seeds, worked on in one program: of equal `total`, each with its own artefact."""
+
+    stages: tuple[Stage, ...]
+    join: Callable[[Sequence[Any]], Joined]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A stage of this run: its folder, the artefacts it needs, and what identifies its own."""
+
+    stage: Stage
+    home: Path
+    inputs: Mapping[str, Artefact]
+    identity: dict[str, Any]
+
+
 def run_stages(
     run: Run,
-    stages: Sequence[Stage],
+    stages: Sequence[Stage | Together],
     *,
     log_seconds: float = 10.0,
     checkpoint_minutes: float = 5.0,
@@ -117,21 +149,27 @@ def run_stages(
     to stop (after a checkpoint).
     """
     finished: dict[str, Artefact] = {}
-    for stage in stages:
-        home = run.folder / "stages" / stage.name
-        inputs = {name: finished[name] for name in stage.needs}
-        identity = {"stage": stage.name, "settings": json.loads(json.dumps(dict(stage.settings)))}
-        identity["inputs"] = {name: artefact.digest for name, artefact in inputs.items()}
-        found = _take_over(run, stage.name, home, identity, reuse)
-        if not found:
-            total = stage.total(inputs) if callable(stage.total) else stage.total
-            _Runner(run, stage, total, home, identity, log_seconds, checkpoint_minutes).to_the_end(inputs)
-        finished[stage.name] = load_artefact(home / "artefact", identity)
-        phase = stage.name.rsplit("/", 1)[-1]
-        run.seconds[phase] = run.seconds.get(phase, 0.0) + _seconds(home)
-        if (home / MADE_ON).is_file():
-            run.made_on[phase] = json.loads((home / MADE_ON).read_text())
+    for item in stages:
+        group = item.stages if isinstance(item, Together) else (item,)
+        places = [_place(run, stage, finished) for stage in group]
+        missing = [place for place in places if not _take_over(run, place, reuse)]
+        if missing:
+            join = item.join if isinstance(item, Together) and len(missing) > 1 else None
+            _Runner(run, missing, join, log_seconds, checkpoint_minutes).to_the_end()
+        for place in places:
+            finished[place.stage.name] = load_artefact(place.home / "artefact", place.identity)
+            phase = place.stage.name.rsplit("/", 1)[-1]
+            run.seconds[phase] = run.seconds.get(phase, 0.0) + _seconds(place.home)
+            if (place.home / MADE_ON).is_file():
+                run.made_on[phase] = json.loads((place.home / MADE_ON).read_text())
     return finished
+
+
+def _place(run: Run, stage: Stage, finished: Mapping[str, Artefact]) -> _Place:
+    inputs = {name: finished[name] for name in stage.needs}
+    identity = {"stage": stage.name, "settings": json.loads(json.dumps(dict(stage.settings)))}
+    identity["inputs"] = {name: artefact.digest for name, artefact in inputs.items()}
+    return _Place(stage, run.folder / "stages" / stage.name, inputs, identity)
 
 
 def _seconds(home: Path) -> float:
@@ -141,15 +179,16 @@ def _seconds(home: Path) -> float:
         return 0.0
 
 
-def _take_over(run: Run, name: str, home: Path, identity: Mapping[str, Any], reuse: Path | None) -> bool:
+def _take_over(run: Run, place: _Place, reuse: Path | None) -> bool:
     """Whether the stage is finished already, here or in the run named by `reuse`."""
+    name, home, identity = place.stage.name, place.home, place.identity
     if (home / "artefact").exists():
         run.log.say(f"{name}: finished before")
         return True
     other = reuse / "stages" / name / "artefact" if reuse else None
     if other is None or not (other / MANIFEST).is_file():
         return False
-    if differing := _differences(Artefact(other).manifest, identity):
+    if differing := differences(Artefact(other).manifest, identity):
         run.log.say(f"{name}: made anew, the one in {reuse} differs in {differing}")
         return False
     load_artefact(other, identity)
@@ -164,54 +203,64 @@ def _take_over(run: Run, name: str, home: Path, identity: Mapping[str, Any], reu
 
 
 class _Runner:
+    """One stage, or several in one program, to the end; what is kept on the way is kept in the first one's folder."""
+
     def __init__(
         self,
         run: Run,
-        stage: Stage,
-        total: int,
-        home: Path,
-        identity: Mapping[str, Any],
+        places: Sequence[_Place],
+        join: Callable[[Sequence[Job]], Joined] | None,
         log_seconds: float,
         minutes: float,
     ) -> None:
-        self.run, self.stage, self.total, self.home = run, stage, total, home
-        self.identity, self.minutes = identity, minutes
-        self.progress = Progress(total, log_seconds, stage.unit)
+        first = places[0]
+        total = first.stage.total
+        self.run, self.places, self.join, self.home = run, places, join, first.home
+        self.name, self.unit = ", ".join(place.stage.name for place in places), first.stage.unit
+        self.total, self.minutes = total(first.inputs) if callable(total) else total, minutes
+        self.progress = Progress(self.total, log_seconds, self.unit)
         self.index = 0
         self.metrics: Mapping[str, Any] = {}
         self.stop_signal: int | None = None
-        self.begun, self.before = time.monotonic(), _seconds(home) if run.resume else 0.0
+        self.begun, self.before = time.monotonic(), _seconds(self.home) if run.resume else 0.0
 
-    def to_the_end(self, inputs: Mapping[str, Artefact]) -> None:
-        scratch = self.home / "scratch"
-        if not self.run.resume:
-            shutil.rmtree(self.home, ignore_errors=True)
-        scratch.mkdir(parents=True, exist_ok=True)
-        hashed = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
-        checkpoints = Checkpoints(self.home / "checkpoints", hashed)
+    def to_the_end(self) -> None:
+        identities = [place.identity for place in self.places]
+        identity = identities if self.join else identities[0]
+        hashed = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        for place in self.places:
+            if not self.run.resume:
+                shutil.rmtree(place.home, ignore_errors=True)
+            (place.home / "scratch").mkdir(parents=True, exist_ok=True)
+        # A run begun alone and resumed together, or the other way round, begins the stage anew.
+        checkpoints = Checkpoints(self.home / ("together" if self.join else "checkpoints"), hashed)
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
-        job = Job()
+        jobs: list[Job] = []
         try:
-            job = self.stage.start(inputs, scratch)
+            for place in self.places:
+                jobs.append(place.stage.start(place.inputs, place.home / "scratch"))
+            job = self.join(jobs) if self.join else jobs[0]
             if checkpoints.latest() is not None:
                 _, tree, loose, meta = checkpoints.restore(_tree(job))
                 job.state, self.index = tree["state"], meta["index"]
                 job.restore(loose)
-                self.run.log.say(f"{self.stage.name}: resumed at {job.done(self.index):,} {self.stage.unit}")
+                self.run.log.say(f"{self.name}: resumed at {job.done(self.index):,} {self.unit}")
             self._work(job, checkpoints)
             self._finish(job)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            job.close()
+            for each in jobs:
+                each.close()
             checkpoints.close()
-        shutil.rmtree(self.home / "checkpoints", ignore_errors=True)
-        shutil.rmtree(scratch, ignore_errors=True)
+        for place in self.places:
+            for kept in ("checkpoints", "together", "scratch"):
+                shutil.rmtree(place.home / kept, ignore_errors=True)
         if self.stop_signal is not None:
-            raise RunError(f"stopped by {self._signal()} after stage {self.stage.name}; go on with --resume")
+            raise RunError(f"stopped by {self._signal()} after stage {self.name}; go on with --resume")
 
     def _work(self, job: Job, checkpoints: Checkpoints) -> None:
-        name, total, unit = self.stage.name, self.total, self.stage.unit
+        name, total, unit = self.name, self.total, self.unit
         saved = time.monotonic()
         while job.done(self.index) < total:
             self.metrics = job.step(self.index)
@@ -221,7 +270,7 @@ class _Runner:
             if time.monotonic() - saved > 60 * self.minutes or self.stop_signal is not None:
                 self._check_finite()
                 checkpoints.save(self.index, _tree(job), job.loose(), {"index": self.index})
-                self._note_seconds()
+                self._note_seconds(self.home)
                 self.run.log.say(f"{name}: checkpoint at {job.done(self.index):,} {unit}")
                 saved = time.monotonic()
             if self.stop_signal is not None:
@@ -231,40 +280,40 @@ class _Runner:
 
     def _report(self, job: Job) -> None:
         values, done = self._check_finite(), job.done(self.index)
-        stage = self.stage.name
-        self.run.log.scalars(done, {f"{stage}/{name}": value for name, value in values.items()})
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:5])
-        self.run.log.say(f"{stage}: {self.progress.line(min(done, self.total), shown)}")
+        for i, place in enumerate(self.places):
+            of = {name: float(np.mean(x[i] if self.join else x)) for name, x in values.items()}
+            self.run.log.scalars(done, {f"{place.stage.name}/{name}": value for name, value in of.items()})
+        shown = "  ".join(f"{name} {np.mean(value):.4g}" for name, value in list(values.items())[:5])
+        self.run.log.say(f"{self.name}: {self.progress.line(min(done, self.total), shown)}")
 
-    def _check_finite(self) -> dict[str, float]:
-        values = {name: float(np.mean(jax.device_get(value))) for name, value in self.metrics.items()}
+    def _check_finite(self) -> dict[str, np.ndarray]:
+        values = {name: np.asarray(jax.device_get(value)) for name, value in self.metrics.items()}
         for name, value in values.items():
-            if not np.isfinite(value):
+            if not np.isfinite(value).all():
                 raise RunError(
-                    f"{name} of stage {self.stage.name} is not finite at step {self.index:,}; the last checkpoint is "
+                    f"{name} of stage {self.name} is not finite at step {self.index:,}; the last checkpoint is "
                     "from before that: continue from it with --resume, or change the settings with --set"
                 )
         return values
 
     def _finish(self, job: Job) -> None:
-        """The artefact appears at once, complete, or not at all."""
-        begin, new = time.monotonic(), self.home / "writing"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        job.write(new)
-        files = {path.name: _file_digest(path) for path in sorted(new.iterdir())}
-        manifest = {**self.identity, "files": files}
-        manifest["digest"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-        (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        for path in new.iterdir():
-            _to_disk(path)
-        self._note_seconds()
-        (self.home / MADE_ON).write_text(json.dumps(platform.describe_hardware()))
-        new.rename(self.home / "artefact")
-        self.run.log.say(f"{self.stage.name}: finished, artefact written ({duration(time.monotonic() - begin)})")
+        """The artefact appears at once, complete, or not at all; those of several seeds right after one another."""
+        begin, made = time.monotonic(), [place.home / "writing" for place in self.places]
+        for new in made:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir()
+        job.write_each(made)
+        for place, new in zip(self.places, made, strict=True):
+            seal(new, place.identity)
+            self._note_seconds(place.home, len(self.places))
+            (place.home / MADE_ON).write_text(json.dumps(platform.describe_hardware()))
+        for place, new in zip(self.places, made, strict=True):
+            new.rename(place.home / "artefact")
+        spent = duration(time.monotonic() - begin)
+        self.run.log.say(f"{self.name}: finished, artefact{'s' * (len(made) > 1)} written ({spent})")
 
-    def _note_seconds(self) -> None:
-        (self.home / SECONDS).write_text(f"{self.before + time.monotonic() - self.begun:.2f}")
+    def _note_seconds(self, home: Path, among: int = 1) -> None:
+        (home / SECONDS).write_text(f"{(self.before + time.monotonic() - self.begun) / among:.2f}")
 
     def _signal(self) -> str:
         return signal.Signals(self.stop_signal).name if self.stop_signal is not None else ""
@@ -273,38 +322,6 @@ class _Runner:
         if self.stop_signal is not None:  # asked twice: now
             raise KeyboardInterrupt
         self.stop_signal = number
-
-
-def load_artefact(folder: Path, identity: Mapping[str, Any] | None = None) -> Artefact:
-    """The artefact in `folder`; `RunError`, one line, where it is missing, damaged or was made from something else."""
-    advice = f"delete {folder} and run again with --resume to make it anew"
-    try:
-        artefact = Artefact(folder)
-        manifest = dict(artefact.manifest)
-        stated, files = manifest.pop("digest"), manifest["files"]
-        if hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest() != stated:
-            raise RunError(f"artefact {folder} is damaged ({MANIFEST} does not match its digest); {advice}")
-        for name, digest in files.items():
-            if _file_digest(folder / name) != digest:
-                raise RunError(f"artefact {folder} is damaged ({name} does not match its digest); {advice}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"artefact {folder} cannot be read ({' '.join(str(error).split())[:120]}); {advice}") from error
-    if identity and (differing := _differences(manifest, identity)):
-        raise RunError(f"artefact {folder} was made otherwise (it differs in {differing}); {advice}")
-    return artefact
-
-
-def is_finished(folder: Path, name: str) -> bool:
-    """Whether the run in `folder` has the artefact of the stage `name`."""
-    return (folder / "stages" / name / "artefact").is_dir()
-
-
-def kept(folder: Path, names: Sequence[str]) -> dict[str, Artefact]:
-    """Artefacts of finished stages of the run in `folder`, verified; `UsageError` names the first that is missing."""
-    for name in names:
-        if not is_finished(folder, name):
-            raise UsageError(f"{folder} has no finished stage {name}; finish it with repro reproduce ... --resume")
-    return {name: load_artefact(folder / "stages" / name / "artefact") for name in names}
 
 
 def run_alone(stage: Stage, inputs: Mapping[str, Artefact]) -> dict[str, np.ndarray]:
@@ -327,30 +344,5 @@ def run_alone(stage: Stage, inputs: Mapping[str, Artefact]) -> dict[str, np.ndar
             return dict(archive)
 
 
-def _differences(manifest: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
-    """Names of the settings and inputs in which an artefact is not the one wanted, and of how; empty if it is."""
-    found = []
-    for part in ("stage", "settings", "inputs"):
-        has, wants = manifest.get(part), identity[part]
-        if isinstance(has, dict) and isinstance(wants, dict):
-            found += [f"{k}: {has.get(k)} for {wants.get(k)}" for k in {**has, **wants} if has.get(k) != wants.get(k)]
-        elif has != wants:
-            found.append(f"{part}: {has} for {wants}")
-    return ", ".join(found)[:200]
-
-
 def _tree(job: Job) -> dict[str, Any]:
     return {"state": job.state, "present": np.ones((), np.int32)}  # orbax refuses a tree without leaves
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,11 +12,12 @@ import pytest
 
 from papers.world_models import evolve, jobs, real
 from papers.world_models.config import CAR, DOOM, paper
-from papers.world_models.pipeline import stages_of
+from papers.world_models.pipeline import in_order, stages_of
 from repro.cli import main
 from repro.config import override
 from repro.envs.base import EnvironmentInfo, Space
 from repro.envs.python_env import PythonVectorEnv, pack_random_state, unpack_random_state
+from repro.pipeline.stages import Together
 from repro.tracker import records
 
 SMALL = {
@@ -183,6 +184,36 @@ def test_a_run_stopped_in_every_stage_ends_with_the_same_numbers(
     whole, cut = found(tmp_path / "whole"), found(tmp_path / "cut")
     assert {k: r["episodes"] for k, r in whole.items()} == {k: r["episodes"] for k, r in cut.items()}
     assert capsys.readouterr().err.count("stopped by SIGTERM in stage seed0/") == 5
+
+
+def test_m_of_two_seeds_together_is_that_of_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert go(tmp_path / "apart", "take_cover", "--seeds", "2", **{"stages.together": "no"}) == 0
+    apart = {p.parts[-4]: np.load(p) for p in (tmp_path / "cache").rglob("rnn/artefact/arrays.npz")}
+    monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "other"))
+    assert go(tmp_path / "together", "take_cover", "--seeds", "2", **{"stages.together": "yes"}) == 0
+    together = {p.parts[-4]: np.load(p) for p in (tmp_path / "other").rglob("rnn/artefact/arrays.npz")}
+    assert apart.keys() == together.keys() == {"seed0", "seed1"}
+    for seed, arrays in apart.items():
+        assert all(np.allclose(arrays[name], together[seed][name], atol=1e-5) for name in arrays)
+        assert not np.array_equal(arrays["head/kernel"], apart["seed1" if seed == "seed0" else "seed0"]["head/kernel"])
+    scored = found(tmp_path / "together")["take_cover", "world_models_tau1.15", "episode_return"]
+    assert scored["seeds"] == [0, 1] and scored["seconds"]["rnn"] > 0
+
+
+def test_seeds_share_a_program_for_m_alone() -> None:
+    def order(config: Any, seeds: range = range(2)) -> list[str | tuple[str, ...]]:
+        items = in_order(config, seeds)
+        return [tuple(s.name for s in x.stages) if isinstance(x, Together) else x.name for x in items]
+
+    config = override(paper(DOOM, "take_cover"), ["stages.together=yes"])
+    names = order(config)
+    assert names[6] == ("seed0/rnn", "seed1/rnn") and names[:2] == ["seed0/collect", "seed0/vae"]
+    assert len(names) == 2 * len(stages_of(config, 0)) - 1
+    assert order(config, range(1)) == [stage.name for stage in stages_of(config, 0)]
+    blind = override(paper(CAR, "carracing_v0"), ["stages.together=yes", "controller.features=z"])
+    apart = override(paper(DOOM, "take_cover"), ["stages.together=no"])
+    for config in (blind, apart):
+        assert order(config) == [stage.name for seed in (0, 1) for stage in stages_of(config, seed)]
 
 
 def test_games_are_not_chosen_for_being_short() -> None:

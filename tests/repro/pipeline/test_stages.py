@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,9 @@ import pytest
 
 from repro import platform
 from repro.errors import RunError
-from repro.pipeline import stages
+from repro.pipeline.artefacts import MANIFEST, Artefact, save_arrays
 from repro.pipeline.run import Run
-from repro.pipeline.stages import Artefact, Job, Stage, run_stages, save_arrays
+from repro.pipeline.stages import MADE_ON, Job, Joined, Stage, Together, run_stages
 from repro.registry import Paper
 
 
@@ -136,7 +137,7 @@ def test_artefacts_of_other_settings_are_refused(tmp_path: Path) -> None:
     run, _ = go(tmp_path)
     with pytest.raises(RunError, match="first/artefact was made otherwise .it differs in scale: 2.0 for 3.0"):
         go(tmp_path, resume=True, scale=3.0)
-    manifest = run.folder / "stages" / "first" / "artefact" / stages.MANIFEST
+    manifest = run.folder / "stages" / "first" / "artefact" / MANIFEST
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "settings": {"scale": 3.0}}))
     with pytest.raises(RunError, match="manifest.json does not match its digest"):
         go(tmp_path, resume=True, scale=3.0)
@@ -149,13 +150,74 @@ def test_another_runs_artefacts_are_taken_where_they_fit(tmp_path: Path) -> None
     run, first = go(tmp_path / "a")
     seen: list[int] = []
     at = {i: lambda i=i: seen.append(i) for i in range(30)}
-    (run.folder / "stages" / "first" / stages.MADE_ON).write_text('{"platform": "abacus"}')
+    (run.folder / "stages" / "first" / MADE_ON).write_text('{"platform": "abacus"}')
     second, longer = go(tmp_path / "b", at, reuse=run.folder, steps=30)
     assert second.made_on["first"] == {"platform": "abacus"}
     assert second.made_on["second"] == platform.describe_hardware()
     assert len(seen) == 30 and longer["total"] != first["total"]  # the first stage fits, the second is made anew
     other = Artefact(run.folder / "stages" / "first" / "artefact")
     assert other.digest == Artefact(next((tmp_path / "b").rglob("first/artefact"))).digest
+
+
+class Sums(Joined):
+    """The sums of several seeds, a step of each after the other."""
+
+    def step(self, index: int) -> Mapping[str, Any]:
+        totals = []
+        for i, part in enumerate(self.parts):
+            part.state = jax.tree.map(lambda x, i=i: x[i], self.state)
+            totals.append(part.step(index)["total"])
+        self.state = jax.tree.map(lambda *x: jnp.stack(x), *[part.state for part in self.parts])
+        return {"total": jnp.stack(totals)}
+
+
+def go_with_seeds(folder: Path, together: bool, at: Mapping[int, Any] | None = None, **of: Any) -> Any:
+    os.environ["REPRO_CACHE"] = str(folder)
+    scales = of.pop("scales", (2.0, 5.0))
+    seeds = [
+        Stage(
+            f"seed{i}/sum",
+            9,
+            "updates",
+            {"scale": x},
+            lambda inputs, scratch, i=i, x=x: Sum(x, (at or {}) if i else {}),
+        )
+        for i, x in enumerate(scales)
+    ]
+    run = Run(Paper("toy", "Toy", "", {}, ("toy", "toy"), {}, reproduce=""), Config(), Config(), "", folder, **of)
+    found = run_stages(run, [Together(tuple(seeds), Sums)] if together else seeds, log_seconds=0)
+    return run, found
+
+
+def test_seeds_together_leave_what_each_leaves_alone(tmp_path: Path) -> None:
+    _, alone = go_with_seeds(tmp_path / "alone", False, quiet=True)
+    with pytest.raises(RunError, match="stopped by SIGTERM in stage seed0/sum, seed1/sum at 5 updates"):
+        stop = {4: lambda: (time.sleep(0.3), os.kill(os.getpid(), signal.SIGTERM))}
+        go_with_seeds(tmp_path / "joined", True, stop, quiet=True)
+    first = next((tmp_path / "joined").rglob("seed0/sum"))
+    assert (first / "together").is_dir()
+    run, joined = go_with_seeds(tmp_path / "joined", True, resume=True, quiet=True)
+    assert sorted(path.name for path in first.iterdir()) == ["artefact", "made_on.json", "seconds"]
+    assert alone.keys() == joined.keys() == {"seed0/sum", "seed1/sum"}
+    assert [alone[name].digest for name in alone] == [joined[name].digest for name in alone]
+    assert alone["seed0/sum"].digest != alone["seed1/sum"].digest
+    # Half of the time counts for each seed.
+    seconds = [float((run.folder / "stages" / name / "seconds").read_text()) for name in joined]
+    assert seconds[0] == pytest.approx(seconds[1], abs=0.1) and 0.3 < run.seconds["sum"]
+    assert run.seconds["sum"] == pytest.approx(sum(seconds))
+    scalars = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    last = {name: line[name] for line in scalars for name in line if name.endswith("/total")}
+    assert last == {f"{name}/total": float(joined[name].arrays()["total"]) for name in joined}
+
+
+def test_of_seeds_together_only_what_is_missing_is_made(tmp_path: Path) -> None:
+    run, first = go_with_seeds(tmp_path, True, quiet=True)
+    shutil.rmtree(run.folder / "stages" / "seed1")
+    seen: list[int] = []
+    _, again = go_with_seeds(tmp_path, True, {i: lambda i=i: seen.append(i) for i in range(9)}, resume=True, quiet=True)
+    assert seen == list(range(9)) and {n: a.digest for n, a in again.items()} == {n: a.digest for n, a in first.items()}
+    with pytest.raises(RunError, match="total of stage seed0/sum, seed1/sum is not finite at step 1;"):
+        go_with_seeds(tmp_path / "other", True, scales=(1.0, float("nan")), quiet=True)
 
 
 def test_a_metric_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
