@@ -1,5 +1,6 @@
 """Facts of the paper and its code: sizes, parameter counts, losses, sampling, dreams, controllers."""
 
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +12,9 @@ import pytest
 
 from papers.world_models import config, controller, dream, evolve, jobs, mdnrnn, policies, vae
 from papers.world_models.config import CAR, DOOM, ControllerConfig, MDNRNNConfig, VAEConfig
+from repro.config import to_json
 from repro.errors import RunError
+from repro.paths import ROOT
 
 SMALL = MDNRNNConfig(latent=4, action=1, hidden=8, predict_restart=True)
 
@@ -255,6 +258,13 @@ def test_a_share_of_the_roll_outs_sweeps_from_side_to_side():
 def test_shares_that_make_no_sense(suite, task, share):
     with pytest.raises(ValueError, match="sweeps"):
         replace(config.paper(suite, task).collect, sweeps=share)
+
+
+def test_the_fast_preset_has_the_settings_of_the_run_that_solves_take_cover():
+    record = ROOT / "results/runs/world_models" / DOOM / "take_cover/2bd2f2f14d2e.json"
+    recorded = json.loads(record.read_text())["config"]
+    fast = json.loads(json.dumps(to_json(config.fast(DOOM, "take_cover"))))
+    assert {name for name in fast if fast[name] != recorded[name]} == {"preset", "stages"}
 
 
 def test_frames_for_v_are_drawn_once_and_are_all_there():
