@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,8 +70,19 @@ def interval(estimate: Estimate | None) -> str:
 
 
 def hardware(record: Any) -> str:
-    """Device and count, for CPUs the processor and its cores."""
-    about = record["hardware"]
+    """Device and count, for CPUs the processor and its cores; then the stages that another kind of device worked on."""
+    elsewhere: dict[str, list[str]] = {}
+    for stage, about in sorted(record["extra"].get("made_on", {}).items()):
+        if _kind(about) != _kind(record["hardware"]):
+            elsewhere.setdefault(_device(about), []).append(stage)
+    return "; ".join([_device(record["hardware"]), *(f"{', '.join(of)} on {name}" for name, of in elsewhere.items())])
+
+
+def _kind(about: Mapping[str, Any]) -> Any:
+    return about.get("cpu") if about.get("platform") == "cpu" else about.get("device_kind")
+
+
+def _device(about: Mapping[str, Any]) -> str:
     if about.get("platform") == "cpu":
         return f"{about.get('cpu')} ({about.get('cpu_cores')} cores)"
     return f"{about.get('device_count')} x {about.get('device_kind')}"

@@ -1,6 +1,7 @@
 """What the report shows besides the tables: learning curves, performance profiles, cost; as series and plain rows."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -125,6 +126,14 @@ class Cost:
     updates: float | None
 
 
+def seconds(record: Any) -> float:
+    """Wall-clock seconds of everything a record rests on: where stages were taken from an earlier run or start, theirs
+    too (a run without stages notes phases inside one another)."""
+    noted = dict(record["seconds"])
+    total = noted.pop("total", 0.0)
+    return max(total, sum(noted.values())) if "stages" in record["config"] else total
+
+
 def costs(table: PublishedTable, suite: SuiteComparison) -> list[Cost]:
     """One line a group of records. With S seeds in one program each costs an S-th of the device's time."""
     lines = []
@@ -132,7 +141,7 @@ def costs(table: PublishedTable, suite: SuiteComparison) -> list[Cost]:
     for row in suite.rows:
         for group in [row.group, *(g for g, _ in row.also)] if row.group else []:
             first = group.first
-            hours = sum(r["seconds"].get("total", 0.0) * r["hardware"].get("device_count", 1) for r in group.records)
+            hours = sum(seconds(r) * r["hardware"].get("device_count", 1) for r in group.records)
             lines.append(
                 Cost(
                     suite=suite.suite,

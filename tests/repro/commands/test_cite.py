@@ -6,6 +6,7 @@ from pathlib import Path
 
 from repro import __version__, cli, paths
 from repro.tracker import cite, published, records
+from repro.tracker.report import data
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -41,6 +42,22 @@ def test_partial_runs_say_so(sample, capsys):
     out = run(capsys, "cite", "dreamerv3", "--format", "text")[1]
     assert "20.00% of the paper's budget (100,000 env steps)" in out and "partial" in out
     assert "with local changes" in out and "Original: Hafner, Danijar" in out
+
+
+def test_stages_of_other_machines_are_named_and_counted():
+    here = {"platform": "cpu", "cpu": "Example CPU", "cpu_cores": 2}
+    card = {"platform": "gpu", "device_kind": "Example GPU", "device_count": 1, "cpu": "Other CPU", "cpu_cores": 16}
+    record = {
+        "hardware": here,
+        "extra": {"made_on": {"vae": card, "rnn": card, "collect": here | {"cpu_cores": 1}}},
+        "seconds": {"collect": 300.0, "vae": 20.0, "rnn": 30.0, "evaluate": 50.0, "total": 60.0},
+        "config": {"stages": {"reuse": "other"}},
+    }
+    assert cite.hardware(record) == "Example CPU (2 cores); rnn, vae on 1 x Example GPU"
+    assert data.seconds(record) == 400
+    assert cite.hardware(record | {"extra": {}}) == "Example CPU (2 cores)"
+    # Without stages phases are noted inside one another.
+    assert data.seconds(record | {"config": {}}) == 60
 
 
 def test_csl_is_valid_json_with_the_original(sample, capsys):
