@@ -27,7 +27,7 @@ PAPER = Paper(
     default=(config.DOOM, "take_cover"),
     presets={
         "paper": Preset(config.paper, "64 cores and one P100: 62 h (Take Cover), 47 days (CarRacing)"),
-        "fast": Preset(config.fast, "one GPU, under an hour"),
+        "fast": Preset(config.fast, "one GPU and 16 cores: estimated at under an hour"),
         "cpu": Preset(config.cpu, "2 CPU cores, about an hour and a half a seed"),
     },
     reference=_reference,

@@ -259,7 +259,7 @@ the wall of the dream."""
 
 
 def fast(suite: str, task: str) -> Config:
-    """One GPU, under an hour. Take Cover: the settings of record 2bd2f2f14d2e, whose two controllers solve the game
+    """For one GPU. Take Cover: the settings of record 2bd2f2f14d2e, whose two controllers solve the game
     (800 roll-outs, half of which sweep, z of 32, M at the paper's width, 575 generations). CarRacing: 1,000 roll-outs,
     a tenth of the updates of V and M, 200 generations of 8 roll-outs.
     """

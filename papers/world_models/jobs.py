@@ -301,11 +301,11 @@ class TrainRNNs(Joined):
     def __init__(self, parts: Sequence[TrainRNN]) -> None:
         super().__init__(parts)
         longest = max(len(part.frames[0]) for part in parts)
-        each = [[np.asarray(x) for x in part.frames] for part in parts]
+        fill = lambda x: jnp.pad(x, [(0, longest - len(x))] + [(0, 0)] * (x.ndim - 1))  # noqa: E731
+        each = zip(*(part.frames for part in parts), strict=True)
+        self.frames = tuple(jnp.stack([fill(x) for x in of]) for of in each)
         for part in parts:
             del part.frames
-        fill = lambda x: np.pad(x, [(0, longest - len(x))] + [(0, 0)] * (x.ndim - 1))  # noqa: E731
-        self.frames = tuple(jax.device_put(np.stack([fill(x) for x in of])) for of in zip(*each, strict=True))
         self.per_epoch = np.array([part.per_epoch for part in parts], np.int32)
         self.seeds = np.array([part.seed for part in parts], np.int32)
         one = partial(rnn_update, parts[0].of)

@@ -142,11 +142,11 @@ def run_stages(
 ) -> dict[str, Artefact]:
     """Runs the stages in order below `run.folder/stages`; returns their artefacts by name.
 
-    With `run.resume` finished stages are taken and the interrupted one continues. `reuse` is the folder of another run:
-    of its artefacts those are taken that were made with the same settings from the same inputs. The seconds that a
-    stage took, all starts together, and its hardware are noted under its name without its folder. Raises `RunError`
-    when a metric is not finite, an artefact is damaged or was made otherwise, the disk is full, or the process is told
-    to stop (after a checkpoint).
+    Of `Together` those that are not finished are worked on in one program. With `run.resume` finished stages are taken
+    and the interrupted one continues. `reuse` is the folder of another run: of its artefacts those are taken that were
+    made with the same settings from the same inputs. The seconds that a stage took, all starts together, and its
+    hardware are noted under its name without its folder. Raises `RunError` when a metric is not finite, an artefact is
+    damaged or was made otherwise, the disk is full, or the process is told to stop (after a checkpoint).
     """
     finished: dict[str, Artefact] = {}
     for item in stages:

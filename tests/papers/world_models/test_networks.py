@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import chex
 import jax
@@ -284,28 +283,24 @@ def test_m_of_several_seeds_in_one_program_learns_what_each_learns_alone():
         latent=4, action=1, hidden=8, mixtures=2, predict_restart=True, batch=3, length=5, updates=4
     )
     full = replace(config.paper(DOOM, "take_cover"), rnn=of, vae=VAEConfig(latent=of.latent))
-    alone = []
-    for seed in (0, 1):
+
+    def job(seed):
         random = np.random.default_rng(seed)
         lengths = random.integers(8, 20, 9 + seed)
         size = (lengths.sum(), of.latent)
         series = {name: random.standard_normal(size).astype(np.float16) for name in ("mu", "logvar")}
         actions = random.uniform(-1, 1, (size[0], 1)).astype(np.float16)
-        alone.append(jobs.TrainRNN(full, seed, {"lengths": lengths, "actions": actions}, series))
-    state = jax.tree.map(lambda *x: jnp.stack(x), *[job.state for job in alone])
-    longest = max(len(job.frames[3]) for job in alone)
-    pad = lambda x: jnp.pad(x, [(0, longest - len(x))] + [(0, 0)] * (x.ndim - 1))  # noqa: E731
-    frames = tuple(jnp.stack([pad(job.frames[k]) for job in alone]) for k in range(4))
-    per_epoch, seeds = jnp.array([job.per_epoch for job in alone]), jnp.array([0, 1])
-    assert per_epoch[0] != per_epoch[1]
-    together = jax.jit(jax.vmap(partial(jobs.rnn_update, of), in_axes=(0, 0, 0, None, 0, 0)))
-    for number in range(2 * int(per_epoch.max())):
-        for job in alone:
-            job.step(number)
-        rows = np.stack([job.order[number % job.per_epoch] for job in alone])
-        state, _ = together(state, frames, rows, number, per_epoch, seeds)
-    for seed, job in enumerate(alone):
-        chex.assert_trees_all_close(jax.tree.map(lambda x, s=seed: x[s], state), job.state, rtol=1e-4, atol=1e-6)
+        return jobs.TrainRNN(full, seed, {"lengths": lengths, "actions": actions}, series)
+
+    alone, together = [job(0), job(1)], jobs.TrainRNNs([job(0), job(1)])
+    # Epochs of different lengths: each seed starts its own anew.
+    assert alone[0].per_epoch != alone[1].per_epoch
+    for number in range(2 * max(one.per_epoch for one in alone)):
+        losses = [one.step(number)["loss"] for one in alone]
+        np.testing.assert_allclose(together.step(number)["loss"], losses, rtol=1e-4)
+    for seed, one in enumerate(alone):
+        state = jax.tree.map(lambda x, seed=seed: x[seed], together.state)
+        chex.assert_trees_all_close(state, one.state, rtol=1e-4, atol=1e-6)
 
 
 def test_pieces_follow_one_another_in_rows():
